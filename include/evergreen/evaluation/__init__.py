@@ -1,0 +1,1 @@
+"""Evaluation: metrics with intervals, slices, readiness, drift."""

@@ -1,0 +1,174 @@
+"""Private folders that an attempt writes to. Nothing in them is visible until one commit publishes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evergreen.lake.digest import digest_json, digest_table
+from evergreen.lake.table import PARTITION, DayFile, Lake
+
+DIGEST_DIGITS = 32
+BASE = "base.json"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What an attempt staged for one table: each day's files and digest, and the digests that they would replace."""
+
+    table: str
+    attempt: str
+    files: tuple[DayFile, ...]
+    base: Mapping[date, str]  # digests of the covered days in the version that the attempt started from
+    start: date
+    end: date
+    transform: str  # version of the transform that made the rows
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digests(self) -> dict[date, str]:
+        """Content digest of each staged day."""
+        return {file.day: file.digest for file in self.files}
+
+    @property
+    def changed_days(self) -> list[date]:
+        """Covered days whose content differs from the base: new, altered, or gone."""
+        new = self.digests
+        return sorted(day for day in {*new, *self.base} if new.get(day) != self.base.get(day))
+
+    @property
+    def rows(self) -> int:
+        """Staged rows."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all staged days together."""
+        return digest_json({str(day): digest for day, digest in self.digests.items()})
+
+    def paths(self, lake: Lake, days: Iterable[date] | None = None) -> list[str]:
+        """Absolute paths of the staged files (of `days`, default all), for checks on what is not yet published."""
+        wanted = None if days is None else set(days)
+        root = lake.table(self.table).root
+        return [str(root / file.path) for file in self.files if wanted is None or file.day in wanted]
+
+    def save(self, file: Path) -> Path:
+        """Writes this as JSON, so that another process can check and publish it."""
+        document = asdict(self)
+        document["base"] = {str(day): digest for day, digest in self.base.items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document, default=str))
+        return file
+
+    @staticmethod
+    def load(file: Path | str) -> Staged:
+        """Reads what `save` wrote."""
+        document = json.loads(Path(file).read_text())
+        files = tuple(DayFile(**{**entry, "day": date.fromisoformat(entry["day"])}) for entry in document.pop("files"))
+        base = {date.fromisoformat(day): digest for day, digest in document.pop("base").items()}
+        start, end = date.fromisoformat(document.pop("start")), date.fromisoformat(document.pop("end"))
+        return Staged(files=files, base=base, start=start, end=end, **document)
+
+
+def new_attempt() -> str:
+    """A name for a private staging folder."""
+    return uuid4().hex
+
+
+def begin(lake: Lake, table: str, attempt: str) -> Path:
+    """Makes the private staging folder of an attempt and gives its path: write `event_date=D/*.parquet` into it.
+
+    Call it before the inputs are read: it notes which days the table holds now, and publishing refuses to replace others.
+    """
+    current = lake.table(table)
+    folder = current.root / "staging" / attempt
+    folder.mkdir(parents=True, exist_ok=True)
+    base = folder / BASE
+    if not base.exists():
+        base.write_text(json.dumps({str(day): digest for day, digest in current.digests.items()}))
+    return folder
+
+
+def discard(lake: Lake, table: str, attempt: str) -> None:
+    """Removes an attempt's staging folder. Only for attempts that were not published."""
+    shutil.rmtree(lake.table(table).root / "staging" / attempt, ignore_errors=True)
+
+
+def stage_days(lake: Lake, table: str, attempt: str, days: Iterable[tuple[date, pa.Table]]) -> None:
+    """Writes days that are held as Arrow tables (canonical columns; `event_date` may be left out)."""
+    folder = begin(lake, table, attempt)
+    schema = lake.table(table).spec.file_schema
+    for day, rows in days:
+        target = folder / f"{PARTITION}={day}"
+        target.mkdir(exist_ok=True)
+        pq.write_table(rows.select(schema.names).cast(schema), target / "part-0.parquet", compression="zstd")
+
+
+def seal(
+    lake: Lake,
+    table: str,
+    attempt: str,
+    *,
+    start: date,
+    end: date,
+    transform: str,
+    inputs: Mapping[str, Any] | None = None,
+    mark_empty: bool = False,
+) -> Staged:
+    """Reads back what an attempt wrote, digests each day, and names the files by their day's digest.
+
+    Args:
+        lake: the lake that was written to.
+        table: name of the table.
+        attempt: name of the staging folder.
+        start: first covered day. A covered day that the table has and the attempt does not is one that will be removed.
+        end: last covered day, inclusive.
+        transform: version of the transform, recorded with the commit.
+        inputs: what the rows were made from (table versions, source digest), recorded with the commit.
+        mark_empty: also write a file without rows for each covered day without any, so that the day counts as ingested.
+    """
+    current = lake.table(table)
+    folder = begin(lake, table, attempt)
+    schema = current.spec.file_schema
+    if mark_empty:
+        stage_days(
+            lake,
+            table,
+            attempt,
+            (
+                (day, schema.empty_table())
+                for day in days_between(start, end)
+                if not (folder / f"{PARTITION}={day}").exists()
+            ),
+        )
+    files: list[DayFile] = []
+    for day_folder in sorted(folder.glob(f"{PARTITION}=*")):
+        day = date.fromisoformat(day_folder.name.removeprefix(f"{PARTITION}="))
+        parts = sorted(day_folder.glob("*.parquet"))
+        tables = [pq.ParquetFile(part).read().select(schema.names).cast(schema) for part in parts]
+        if not tables:
+            continue
+        digest = digest_table(pa.concat_tables(tables), current.spec.sort_by)[:DIGEST_DIGITS]
+        for index, (part, rows) in enumerate(zip(parts, tables, strict=True)):
+            target = day_folder / f"{digest}-{index}.parquet"
+            part.rename(target)
+            relative = str(target.relative_to(current.root))
+            files.append(DayFile(relative, day, digest, rows.num_rows, target.stat().st_size))
+    noted = {date.fromisoformat(day): digest for day, digest in json.loads((folder / BASE).read_text()).items()}
+    base = {day: digest for day, digest in noted.items() if start <= day <= end}
+    return Staged(table, attempt, tuple(files), base, start, end, transform, dict(inputs or {}))
+
+
+def days_between(start: date, end: date) -> Iterator[date]:
+    """Each day from `start` to `end`, both inclusive."""
+    for offset in range((end - start).days + 1):
+        yield start + timedelta(days=offset)

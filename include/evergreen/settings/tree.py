@@ -1,0 +1,61 @@
+"""The root of the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from evergreen.settings.base import Section
+from evergreen.settings.evaluation import EvaluationSettings
+from evergreen.settings.features import FeaturesSettings
+from evergreen.settings.ingest import IngestSettings
+from evergreen.settings.platform import AirflowSettings, LakeSettings, LoggingSettings, MlflowSettings, SparkSettings
+from evergreen.settings.promotion import PromotionSettings
+from evergreen.settings.quality import QualitySettings
+from evergreen.settings.sample import SampleSettings
+from evergreen.settings.training import TrainingSettings
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+class RetrainingSettings(Section):
+    """When candidates are trained."""
+
+    mode: Literal["daily", "controlled"] = Field("daily", description="`controlled`: the retrain controller decides.")
+
+
+class Settings(Section):
+    """All settings of one profile."""
+
+    profile: str = Field("local", description="Name of the profile: the YAML file that this was read from.")
+    home: Path = Field(Path("var"), description="Where everything that is not code lives; relative to the project.")
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    lake: LakeSettings = Field(default_factory=LakeSettings)
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+    sample: SampleSettings = Field(default_factory=SampleSettings)
+    quality: QualitySettings = Field(default_factory=QualitySettings)
+    features: FeaturesSettings = Field(default_factory=FeaturesSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    retraining: RetrainingSettings = Field(default_factory=RetrainingSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    promotion: PromotionSettings = Field(default_factory=PromotionSettings)
+    spark: SparkSettings = Field(default_factory=SparkSettings)
+    airflow: AirflowSettings = Field(default_factory=AirflowSettings)
+    mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
+
+    @property
+    def home_path(self) -> Path:
+        """`home`, absolute."""
+        return self.home if self.home.is_absolute() else PROJECT / self.home
+
+    @property
+    def lake_path(self) -> Path:
+        """Root folder of the lake, absolute."""
+        return self.home_path / self.lake.location
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking URI with the default resolved."""
+        return self.mlflow.tracking_uri or f"sqlite:///{self.home_path / 'mlflow' / 'mlflow.db'}"

@@ -1,0 +1,93 @@
+"""Fixtures that all tests share: a lake, settings and a Spark session that never touch the project's own `var/`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evergreen.lake import Lake
+from evergreen.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@cache
+def _works(*command: str) -> bool:
+    return shutil.which(command[0]) is not None and (
+        subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+    )
+
+
+def _missing(item: pytest.Item) -> str | None:
+    """What a marked test needs and this machine does not have."""
+    if item.get_closest_marker("docker") and not _works("docker", "info"):
+        return "no Docker engine answers here"
+    if item.get_closest_marker("gpu") and not _works("nvidia-smi"):
+        return "no NVIDIA GPU here"
+    if item.get_closest_marker("browser") and not (_works("chromium", "--version") or _works("chrome", "--version")):
+        return "no Chromium here"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what cannot run here, and says why."""
+    if reason := _missing(item):
+        pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own for every test: `load_settings()` points there, in this process and in those that it starts."""
+    for name in [name for name in os.environ if name.startswith("EVERGREEN_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("EVERGREEN_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """Settings of the local profile whose home is a temporary folder."""
+    return load_settings("local")
+
+
+@pytest.fixture
+def lake(settings: Settings) -> Lake:
+    """An empty lake at the settings' place."""
+    return Lake(settings.lake_path)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """One small local Spark session for the whole test run (starting one takes seconds)."""
+    from pyspark.sql import SparkSession
+
+    folder = tmp_path_factory.mktemp("spark")
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("evergreen-tests")
+        .config("spark.driver.memory", "2g")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.local.dir", str(folder / "local"))
+        .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", "4")
+        .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()

@@ -1,0 +1,157 @@
+"""Overrides, refusals that name what to do, `auto` sizes, and a description for every key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from evergreen.errors import SettingsError
+from evergreen.settings import Settings, load_settings
+from evergreen.settings import load as load_module
+from evergreen.settings.machine import GIB, Machine, this_machine
+from evergreen.settings.platform import AirflowSettings, SparkSettings
+from evergreen.settings.tree import PROJECT
+
+
+@pytest.fixture
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a profile named `trial`; what is written there is what `load_settings("trial")` reads."""
+    monkeypatch.setattr(load_module, "PROFILES", tmp_path)
+    load_module._load.cache_clear()
+    yield tmp_path / "trial.yaml"
+    load_module._load.cache_clear()
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None]]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from keys(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field.description
+
+
+def test_every_key_has_a_description() -> None:
+    bare = [name for name, description in keys(Settings) if not description]
+    assert bare == [], "give each of these a Field(..., description=...): the settings reference is made from it"
+
+
+@pytest.mark.parametrize("name", ["local", "dev"])
+def test_the_profiles_that_we_ship_load(name: str) -> None:
+    assert load_settings(name).profile == name
+
+
+def test_dev_is_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVERGREEN_HOME")
+    local, dev = load_settings("local"), load_settings("dev")
+    assert local.home_path == PROJECT / "var"
+    assert dev.home_path == PROJECT / "var" / "dev"
+    assert local.airflow.port != dev.airflow.port
+
+
+def test_the_environment_overrides_the_file(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile.write_text("training:\n  steps: 3\n  seed: 5\n")
+    monkeypatch.setenv("EVERGREEN__TRAINING__STEPS", "4")
+    read = load_settings("trial")
+    assert (read.training.steps, read.training.seed) == (4, 5)
+
+
+def test_the_environment_can_give_lists_and_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN__INGEST__COLUMNS", "{customer_id: Kunde}")
+    monkeypatch.setenv("EVERGREEN__INGEST__NON_PRODUCTS", "[POST, FEE]")
+    ingest = load_settings("local").ingest
+    assert ingest.columns == {"customer_id": "Kunde"}
+    assert ingest.non_products == ("POST", "FEE")
+
+
+def test_the_profile_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_PROFILE", "dev")
+    assert load_settings().profile == "dev"
+
+
+def test_home_comes_from_the_environment(home: Path) -> None:
+    assert load_settings("local").lake_path == home / "lake"
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"profile 'lokal' is unknown, must be one of: dev, local"):
+        load_settings("lokal")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "training:\n  seed: 1\n  horizont_days: 28\n",
+            "settings.training.horizont_days is not known; the nearest known one is settings.training.horizon_days "
+            "(include/evergreen/settings/trial.yaml, line 3)",
+        ),
+        (
+            "trainig:\n  seed: 1\n",
+            "settings.trainig is not known; the nearest known one is settings.training "
+            "(include/evergreen/settings/trial.yaml, line 1)",
+        ),
+        (
+            "spark:\n  master: local[1]\n\nairflow:\n  # comment\n  prot: 1\n",
+            "settings.airflow.prot is not known; the nearest known one is settings.airflow.port "
+            "(include/evergreen/settings/trial.yaml, line 6)",
+        ),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(profile: Path, text: str, message: str) -> None:
+    profile.write_text(text)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings("trial")
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("training:\n  horizon_days: 0\n", ("settings.training.horizon_days is 0", "line 2")),
+        ("training:\n  seed: 1\n  steps: many\n", ("settings.training.steps is 'many'", "integer", "line 3")),
+        ("logging:\n  format: xml\n", ("settings.logging.format is 'xml'", "'auto', 'text' or 'json'", "line 2")),
+        ("\n\ntraining: 7\n", ("settings.training is 7", "line 3")),
+    ],
+)
+def test_a_wrong_value_is_refused_with_file_and_line(profile: Path, text: str, parts: tuple[str, ...]) -> None:
+    profile.write_text(text)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings("trial")
+    assert "\n" not in str(refusal.value)
+    for part in (*parts, "include/evergreen/settings/trial.yaml"):
+        assert part in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("EVERGREEN__AIRFLOW__PORT", "80800"), ("EVERGREEN__AIRFLOW__PROT", "1")])
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"environment variable {name}"):
+        load_settings("local")
+
+
+def test_settings_are_frozen(settings: Settings) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.training.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib", "memory", "partitions"),
+    [(1, 2, 1, 4), (2, 24, 6, 4), (16, 128, 32, 32), (64, 1024, 32, 128)],
+)
+def test_auto_sizes_follow_the_machine(cores: int, gib: int, memory: int, partitions: int) -> None:
+    machine = Machine(cores, gib * GIB)
+    assert (machine.spark_memory_gib, machine.shuffle_partitions) == (memory, partitions)
+
+
+def test_auto_is_resolved_and_a_number_is_kept() -> None:
+    machine = this_machine()
+    spark, airflow = SparkSettings(), AirflowSettings()
+    assert (spark.memory_gib, spark.partitions) == (machine.spark_memory_gib, machine.shuffle_partitions)
+    assert airflow.slots == machine.cores + 1
+    fixed = SparkSettings(driver_memory_gib=3, shuffle_partitions=7)
+    assert (fixed.memory_gib, fixed.partitions) == (3, 7)
+    assert AirflowSettings(parallelism=9).slots == 9

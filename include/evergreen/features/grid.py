@@ -1,0 +1,34 @@
+"""The `as_of` dates that a day of data needs snapshots for: its own, the holdout's and the training grid's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from evergreen.settings.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Dates as of which features of one day of data are read."""
+
+    as_of: date  # the day after the newest data: what is scored
+    holdout: date  # newest `as_of` whose label window is over: what the gate reads
+    training: tuple[date, ...]  # newest first, each with its label window over before the holdout
+
+    @property
+    def dates(self) -> list[date]:
+        """All of them, sorted."""
+        return sorted({self.as_of, self.holdout, *self.training})
+
+
+def grid(day: date, training: TrainingSettings) -> Grid:
+    """The grid of a day of data.
+
+    With `as_of = day + 1` and a horizon of h days, the holdout is `as_of - h` and training dates are
+    `holdout - h - step x k`: an embargo of a whole label window lies between training and holdout.
+    """
+    as_of = day + timedelta(days=1)
+    holdout = as_of - timedelta(days=training.horizon_days)
+    newest = holdout - timedelta(days=training.horizon_days)
+    return Grid(as_of, holdout, tuple(newest - timedelta(days=training.step_days * k) for k in range(training.steps)))

@@ -16,6 +16,7 @@ from evergreen.settings.promotion import PromotionSettings
 from evergreen.settings.quality import QualitySettings
 from evergreen.settings.sample import SampleSettings
 from evergreen.settings.training import TrainingSettings
+from evergreen.settings.workspace import current_home
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -46,9 +47,14 @@ class Settings(Section):
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
 
     @property
-    def home_path(self) -> Path:
-        """`home`, absolute."""
+    def root_path(self) -> Path:
+        """`home`, absolute: above all workspaces."""
         return self.home if self.home.is_absolute() else PROJECT / self.home
+
+    @property
+    def home_path(self) -> Path:
+        """The current workspace's folder, absolute: where lake, ledger, registry and Airflow live."""
+        return current_home(self.root_path)
 
     @property
     def lake_path(self) -> Path:

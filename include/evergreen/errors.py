@@ -57,3 +57,7 @@ class LedgerError(EvergreenError):
 
 class PlatformError(EvergreenError):
     """A part of the platform (Airflow, Java, a port, the disk) is missing, taken or does not answer."""
+
+
+class EvaluationError(EvergreenError):
+    """Scores cannot be judged: empty, not finite, or not of the same pairs as those they are compared with."""

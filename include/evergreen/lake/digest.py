@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 def digest_table(table: pa.Table, sort_by: tuple[str, ...] = ()) -> str:
     """SHA-256 of a table's content, as 64 hex digits.
 
-    The encoding is our own, so that no library's upgrade changes it: the schema's names and types, the number of rows, then
-    column by column the null mask, the lengths (strings and lists) and the little-endian values, nulls as zeros.
+    The encoding is our own, so that no library's upgrade changes it: the schema's names and types, the number of rows,
+    then column by column the null mask, the lengths (strings and lists) and the little-endian values, nulls as zeros.
 
     Args:
-        table: any table of booleans, integers, floats, decimals, dates, timestamps, strings, binaries and lists of these.
+        table: booleans, integers, floats, decimals, dates, timestamps, strings, binaries and lists of these.
         sort_by: columns that order the rows before they are hashed; all columns where they do not identify a row.
 
     Raises:

@@ -69,7 +69,7 @@ def _to_change(staged: Staged, table: LakeTable) -> list[date]:
         if now.get(day) != staged.base.get(day):
             raise PublishRefusedError(
                 f"{staged.table} of {day}: another writer published {_short(now.get(day))} while this attempt was made "
-                f"from {_short(staged.base.get(day))}. Nothing was published; run the task again to build on the new rows."
+                f"from {_short(staged.base.get(day))}. Nothing was published; run the task again."
             )
         changed.append(day)
     return changed

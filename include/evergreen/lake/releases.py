@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from evergreen.lake.publish import publish
-from evergreen.lake.staging import new_attempt, seal, stage_days
+from evergreen.lake.staging import begin, discard, new_attempt, seal, stage_days
 from evergreen.lake.table import Lake
 
 
@@ -48,9 +48,16 @@ def latest_release(lake: Lake, name: str) -> Release | None:
 def release(
     lake: Lake, name: str, *, day: date, digest: str, versions: Mapping[str, int], inputs: Mapping[str, Any]
 ) -> Release:
-    """Records that these versions belong together. The same digest as the newest release's adds nothing."""
+    """Records that these versions belong together. The same digest as the newest release's adds nothing.
+
+    Raises:
+        PublishRefusedError: someone else recorded a release at the same moment; ask again.
+    """
+    attempt = new_attempt()
+    begin(lake, "releases", attempt)  # before the newest is read: a release in between is refused, not overwritten
     newest = latest_release(lake, name)
     if newest is not None and newest.digest == digest and dict(newest.versions) == dict(versions):
+        discard(lake, "releases", attempt)
         return newest
     now = datetime.now(UTC)
     today = now.date()
@@ -65,7 +72,6 @@ def release(
         "created_at": now,
     }
     table = lake.table("releases")
-    attempt = new_attempt()
     rows = pa.concat_tables(
         [
             table.read(today, today).select(table.spec.file_schema.names),

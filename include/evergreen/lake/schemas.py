@@ -17,6 +17,7 @@ class TableSpec:
     doc: str
     schema: pa.Schema  # with `event_date` last
     key: tuple[str, ...] = ()  # identifies a row; empty where only the whole row does
+    provenance: tuple[str, ...] = ()  # columns that say which run wrote a row, not what it holds: not in the digest
 
     @property
     def file_schema(self) -> pa.Schema:
@@ -26,7 +27,7 @@ class TableSpec:
     @property
     def sort_by(self) -> tuple[str, ...]:
         """Columns that order a day's rows canonically."""
-        names = tuple(self.file_schema.names)
+        names = tuple(name for name in self.file_schema.names if name not in self.provenance)
         return tuple(name for name in self.key if name in names) or names
 
 
@@ -68,10 +69,15 @@ QUARANTINE = TableSpec(
         ("rule", pa.string(), "First rule of the contract that the line breaks"),
         ("detail", pa.string(), "What was seen"),
         ("line", pa.string(), "The source line as a JSON object"),
-        ("run_id", pa.string(), "Run that rejected it"),
-        ("event_date", pa.date32(), "Day of the line; the first covered day where the line has no readable time"),
+        ("run_id", pa.string(), "Run that rejected it first"),
+        (
+            "event_date",
+            pa.date32(),
+            "Day of the line; where unreadable, that of the nearest readable line before it",
+        ),
     ),
     key=("source", "source_row"),
+    provenance=("run_id",),
 )
 
 RELEASES = TableSpec(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pyarrow as pa
@@ -61,22 +61,31 @@ class Staged:
         root = lake.table(self.table).root
         return [str(root / file.path) for file in self.files if wanted is None or file.day in wanted]
 
-    def save(self, file: Path) -> Path:
-        """Writes this as JSON, so that another process can check and publish it."""
+    def document(self) -> dict[str, Any]:
+        """This as a JSON document: days as ISO strings."""
         document = asdict(self)
         document["base"] = {str(day): digest for day, digest in self.base.items()}
+        return cast(dict[str, Any], json.loads(json.dumps(document, default=str)))
+
+    @staticmethod
+    def from_document(document: Mapping[str, Any]) -> Staged:
+        """Reads what `document` gave."""
+        rest = dict(document)
+        files = tuple(DayFile(**{**entry, "day": date.fromisoformat(entry["day"])}) for entry in rest.pop("files"))
+        base = {date.fromisoformat(day): digest for day, digest in rest.pop("base").items()}
+        start, end = date.fromisoformat(rest.pop("start")), date.fromisoformat(rest.pop("end"))
+        return Staged(files=files, base=base, start=start, end=end, **rest)
+
+    def save(self, file: Path) -> Path:
+        """Writes this as JSON, so that another process can check and publish it."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(document, default=str))
+        file.write_text(json.dumps(self.document()))
         return file
 
     @staticmethod
     def load(file: Path | str) -> Staged:
         """Reads what `save` wrote."""
-        document = json.loads(Path(file).read_text())
-        files = tuple(DayFile(**{**entry, "day": date.fromisoformat(entry["day"])}) for entry in document.pop("files"))
-        base = {date.fromisoformat(day): digest for day, digest in document.pop("base").items()}
-        start, end = date.fromisoformat(document.pop("start")), date.fromisoformat(document.pop("end"))
-        return Staged(files=files, base=base, start=start, end=end, **document)
+        return Staged.from_document(json.loads(Path(file).read_text()))
 
 
 def new_attempt() -> str:
@@ -87,7 +96,7 @@ def new_attempt() -> str:
 def begin(lake: Lake, table: str, attempt: str) -> Path:
     """Makes the private staging folder of an attempt and gives its path: write `event_date=D/*.parquet` into it.
 
-    Call it before the inputs are read: it notes which days the table holds now, and publishing refuses to replace others.
+    Call it before the inputs are read: it notes what the table holds now, and publishing replaces nothing else.
     """
     current = lake.table(table)
     folder = current.root / "staging" / attempt
@@ -157,7 +166,8 @@ def seal(
         tables = [pq.ParquetFile(part).read().select(schema.names).cast(schema) for part in parts]
         if not tables:
             continue
-        digest = digest_table(pa.concat_tables(tables), current.spec.sort_by)[:DIGEST_DIGITS]
+        content = pa.concat_tables(tables).drop_columns(list(current.spec.provenance))
+        digest = digest_table(content, current.spec.sort_by)[:DIGEST_DIGITS]
         for index, (part, rows) in enumerate(zip(parts, tables, strict=True)):
             target = day_folder / f"{digest}-{index}.parquet"
             part.rename(target)

@@ -31,7 +31,7 @@ class DayFile:
 
 
 class LakeTable:
-    """A Delta table at one version (the newest unless a version is given). Immutable: reload by asking the lake again."""
+    """A Delta table at one version (the newest unless a version is given). Immutable: to reload, ask the lake."""
 
     def __init__(self, root: Path, spec: TableSpec, version: int | None = None) -> None:
         self.root = root

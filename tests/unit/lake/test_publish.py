@@ -47,9 +47,7 @@ def test_a_covered_day_without_rows_is_removed_unless_it_is_marked_empty(empty_l
 
     attempt = new_attempt()
     begin(empty_lake, "quarantine", attempt)
-    empty = seal(
-        empty_lake, "quarantine", attempt, start=MONDAY, end=WEDNESDAY, transform="test/1", mark_empty=True
-    )
+    empty = seal(empty_lake, "quarantine", attempt, start=MONDAY, end=WEDNESDAY, transform="test/1", mark_empty=True)
     publish(empty_lake, empty)
     assert empty_lake.table("quarantine").days() == [MONDAY, TUESDAY, WEDNESDAY]
     assert empty_lake.table("quarantine").read().num_rows == 0

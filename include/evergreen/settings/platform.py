@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evergreen.settings.base import Section
 from evergreen.settings.machine import this_machine
@@ -58,10 +58,36 @@ class AirflowSettings(Section):
     port: int = Field(8080, ge=1, le=65535, description="Port of the web UI and REST API.")
     parallelism: int | Literal["auto"] = Field("auto", description="Tasks at once. `auto`: one per core plus one.")
 
+    heavy_slots: int = Field(1, ge=1, description="Spark jobs and trainers at once: each wants a good part of the memory.")
+    login: Literal["auto", "none", "password"] = Field(
+        "auto",
+        description="`none`: who reaches the port is admin. `password`: users and generated passwords in "
+        "`home/airflow/passwords.json`. `auto`: `none` while `host` is this machine alone and no approvers are named.",
+    )
+    triggerer: bool = Field(False, description="Also run a triggerer. Needed as soon as a task defers; none here does.")
+    start_seconds: float = Field(120.0, gt=0, description="Airflow must be healthy so many seconds after its start.")
+
     @property
     def slots(self) -> int:
         """Parallelism with `auto` resolved."""
         return this_machine().cores + 1 if self.parallelism == "auto" else self.parallelism
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where only this machine can reach the web UI."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def url(self) -> str:
+        """Address of the web UI as seen from this machine."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "") else "[::1]" if self.host in ("::", "::1") else self.host
+        return f"http://{host}:{self.port}"
+
+    @model_validator(mode="after")
+    def _no_open_door(self) -> AirflowSettings:
+        if self.login == "none" and not self.is_loopback:
+            raise ValueError(f"login 'none' would let everyone who reaches {self.host} in: use 'password' or 127.0.0.1")
+        return self
 
 
 class MlflowSettings(Section):

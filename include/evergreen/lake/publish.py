@@ -60,7 +60,7 @@ def publish(lake: Lake, staged: Staged, *, run_id: str = "") -> Published:
 
 
 def _to_change(staged: Staged, table: LakeTable) -> list[date]:
-    now = {day: digest for day, digest in table.digests.items() if staged.start <= day <= staged.end}
+    now = {day: digest for day, digest in table.digests.items() if staged.covers(day)}
     new = staged.digests
     changed = []
     for day in sorted({*now, *new}):

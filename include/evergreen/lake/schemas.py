@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from evergreen.lake.feature_columns import CUSTOMER_COLUMNS, PAIR_COLUMNS, PRODUCT_COLUMNS, Column
+
 TIME = pa.timestamp("us", tz="UTC")
 
 
@@ -95,4 +97,106 @@ RELEASES = TableSpec(
     ),
 )
 
-TABLES: dict[str, TableSpec] = {spec.name: spec for spec in (TRANSACTIONS, QUARANTINE, RELEASES)}
+DAILY_CUSTOMER = TableSpec(
+    "daily_customer",
+    "Tiles: exact, mergeable sums of a customer's day.",
+    columns(
+        ("customer_id", pa.string(), "Customer"),
+        ("lines", pa.int64(), "Purchase lines"),
+        ("quantity", pa.int64(), "Units bought"),
+        ("amount_minor", pa.int64(), "Amount bought, minor currency units"),
+        ("pair_days", pa.int64(), "Different products bought"),
+        ("new_pairs", pa.int64(), "Products bought for the first time"),
+        ("repeats", pa.int64(), "Products that were bought on an earlier day too"),
+        ("repeats_28d", pa.int64(), "Products that were bought within the 28 days before"),
+        (
+            "category_lines",
+            pa.list_(pa.int64()),
+            "Purchase lines by category, in the order of the settings, others last",
+        ),
+        ("country", pa.string(), "Country of the newest purchase line"),
+        ("cancellations", pa.int64(), "Lines of cancelled invoices"),
+        ("returns", pa.int64(), "Lines with returned goods"),
+        EVENT_DATE,
+    ),
+    key=("customer_id",),
+)
+
+DAILY_PRODUCT = TableSpec(
+    "daily_product",
+    "Tiles: exact, mergeable sums of a product's day; sales count with or without a known customer.",
+    columns(
+        ("product_id", pa.string(), "Product code"),
+        ("lines", pa.int64(), "Lines sold"),
+        ("quantity", pa.int64(), "Units sold"),
+        ("amount_minor", pa.int64(), "Amount sold, minor currency units"),
+        ("pair_days", pa.int64(), "Different known customers that bought it"),
+        ("new_pairs", pa.int64(), "Known customers that bought it for the first time"),
+        ("repeats", pa.int64(), "Known customers that bought it on an earlier day too"),
+        ("repeats_28d", pa.int64(), "Known customers that bought it within the 28 days before"),
+        ("repeat_gaps", pa.int64(), "Sum over the repeats of the days since the purchase before"),
+        ("description", pa.string(), "Description of the newest line sold"),
+        ("last_price_minor", pa.int64(), "Unit price of the newest line, minor currency units"),
+        ("min_price_minor", pa.int64(), "Lowest unit price, minor currency units"),
+        ("max_price_minor", pa.int64(), "Highest unit price, minor currency units"),
+        ("cancellations", pa.int64(), "Lines of cancelled invoices"),
+        ("returns", pa.int64(), "Lines with returned goods"),
+        EVENT_DATE,
+    ),
+    key=("product_id",),
+)
+
+ARROW_KINDS = {
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "list<int64>": pa.list_(pa.int64()),
+}
+
+
+def _feature_table(name: str, doc: str, entities: tuple[str, ...], stored: tuple[Column, ...]) -> TableSpec:
+    return TableSpec(
+        name,
+        doc,
+        columns(
+            *((entity, pa.string(), "Entity key") for entity in entities),
+            ("event_timestamp", TIME, "From when on the row is true: the day after `event_date`, 00:00 UTC"),
+            *((column.name, ARROW_KINDS[column.kind], column.doc) for column in stored),
+            EVENT_DATE,
+        ),
+        key=entities,
+    )
+
+
+PAIR_FEATURES = _feature_table(
+    "pair_features",
+    "State of a (customer, product) pair after each day on which the customer bought the product.",
+    ("customer_id", "product_id"),
+    PAIR_COLUMNS,
+)
+CUSTOMER_FEATURES = _feature_table(
+    "customer_features",
+    "Snapshots of the customers that bought within 365 days, for run days and training dates.",
+    ("customer_id",),
+    CUSTOMER_COLUMNS,
+)
+PRODUCT_FEATURES = _feature_table(
+    "product_features",
+    "Snapshots of the products that were sold within 365 days, for run days and training dates.",
+    ("product_id",),
+    PRODUCT_COLUMNS,
+)
+
+TABLES: dict[str, TableSpec] = {
+    spec.name: spec
+    for spec in (
+        TRANSACTIONS,
+        QUARANTINE,
+        DAILY_CUSTOMER,
+        DAILY_PRODUCT,
+        PAIR_FEATURES,
+        CUSTOMER_FEATURES,
+        PRODUCT_FEATURES,
+        RELEASES,
+    )
+}

@@ -33,6 +33,11 @@ class Staged:
     end: date
     transform: str  # version of the transform that made the rows
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    only: tuple[date, ...] | None = None  # covered days where they are not all from `start` to `end`
+
+    def covers(self, day: date) -> bool:
+        """Whether the attempt says what `day` holds."""
+        return self.start <= day <= self.end and (self.only is None or day in self.only)
 
     @property
     def digests(self) -> dict[date, str]:
@@ -74,7 +79,9 @@ class Staged:
         files = tuple(DayFile(**{**entry, "day": date.fromisoformat(entry["day"])}) for entry in rest.pop("files"))
         base = {date.fromisoformat(day): digest for day, digest in rest.pop("base").items()}
         start, end = date.fromisoformat(rest.pop("start")), date.fromisoformat(rest.pop("end"))
-        return Staged(files=files, base=base, start=start, end=end, **rest)
+        only = rest.pop("only", None)
+        days = None if only is None else tuple(date.fromisoformat(day) for day in only)
+        return Staged(files=files, base=base, start=start, end=end, only=days, **rest)
 
     def save(self, file: Path) -> Path:
         """Writes this as JSON, so that another process can check and publish it."""
@@ -132,6 +139,7 @@ def seal(
     transform: str,
     inputs: Mapping[str, Any] | None = None,
     mark_empty: bool = False,
+    only: Iterable[date] | None = None,
 ) -> Staged:
     """Reads back what an attempt wrote, digests each day, and names the files by their day's digest.
 
@@ -144,7 +152,9 @@ def seal(
         transform: version of the transform, recorded with the commit.
         inputs: what the rows were made from (table versions, source digest), recorded with the commit.
         mark_empty: also write a file without rows for each covered day without any, so that the day counts as ingested.
+        only: the covered days, where they are not all from `start` to `end`.
     """
+    covered = list(days_between(start, end)) if only is None else sorted(only)
     current = lake.table(table)
     folder = begin(lake, table, attempt)
     schema = current.spec.file_schema
@@ -153,11 +163,7 @@ def seal(
             lake,
             table,
             attempt,
-            (
-                (day, schema.empty_table())
-                for day in days_between(start, end)
-                if not (folder / f"{PARTITION}={day}").exists()
-            ),
+            ((day, schema.empty_table()) for day in covered if not (folder / f"{PARTITION}={day}").exists()),
         )
     files: list[DayFile] = []
     for day_folder in sorted(folder.glob(f"{PARTITION}=*")):
@@ -174,8 +180,10 @@ def seal(
             relative = str(target.relative_to(current.root))
             files.append(DayFile(relative, day, digest, rows.num_rows, target.stat().st_size))
     noted = {date.fromisoformat(day): digest for day, digest in json.loads((folder / BASE).read_text()).items()}
-    base = {day: digest for day, digest in noted.items() if start <= day <= end}
-    return Staged(table, attempt, tuple(files), base, start, end, transform, dict(inputs or {}))
+    days = set(covered)
+    base = {day: digest for day, digest in noted.items() if day in days}
+    sparse = None if only is None else tuple(covered)
+    return Staged(table, attempt, tuple(files), base, start, end, transform, dict(inputs or {}), sparse)
 
 
 def days_between(start: date, end: date) -> Iterator[date]:

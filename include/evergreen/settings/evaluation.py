@@ -74,10 +74,15 @@ class DriftSettings(Section):
         0.2, gt=0, description="PSI of the predictions from which the data drifted, whatever the columns say."
     )
     exclude: tuple[str, ...] = Field(
-        ("customer_id", "product_id", "as_of", "as_of_day", "label", "split"),
-        description="Columns (shell patterns) that are not judged: keys, labels, and calendar features, which have "
-        "one value for all rows of a day and move with the season by design.",
-    )
+        (
+            "customer_id", "product_id", "as_of*", "label", "split", "event_timestamp",
+            "month", "week_of_year", "day_of_week", "days_to_christmas", "christmas_season_share", "year_*",
+            "label_middle_*", "*_lag_*d",
+        ),
+        description="Columns (shell patterns) that are not judged: keys and labels; calendar features, which have one "
+        "value for all rows of a day and move with the season by design; figures of a single day, which move with the "
+        "day of the week.",
+    )  # fmt: skip
     report_rows: int = Field(5_000, ge=100, description="Rows of each side in the Evidently page (the verdict uses all).")
     report_columns: int = Field(20, ge=1, description="Columns in the Evidently page: those that moved most.")
     seed: int = Field(11, ge=0, description="Seed of the Evidently page's sample.")

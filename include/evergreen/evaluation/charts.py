@@ -1,0 +1,121 @@
+"""Small SVG charts that need no library and no network, coloured by the page's style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+Point = Sequence[float]
+WIDTH, HEIGHT = 340.0, 300.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 40.0
+TICKS = 5
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart. `style` is a CSS class: `model`, `champion`, `rival-0` .. `rival-2` or `guide`."""
+
+    name: str
+    points: Sequence[Point]
+    style: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The plotting area: both axes start at 0."""
+
+    x_label: str
+    y_label: str
+    x_max: float = 1.0
+    y_max: float = 1.0
+
+    def at(self, point: Point) -> tuple[float, float]:
+        """Pixels of a point."""
+        x = LEFT + min(point[0] / self.x_max, 1.0) * (WIDTH - LEFT - RIGHT)
+        y = HEIGHT - BOTTOM - min(point[1] / self.y_max, 1.0) * (HEIGHT - TOP - BOTTOM)
+        return x, y
+
+    def draw(self) -> str:
+        """Grid, ticks and labels."""
+        parts = []
+        for number in range(TICKS + 1):
+            share = number / TICKS
+            x, y = self.at((share * self.x_max, share * self.y_max))
+            parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>')
+            parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
+            parts.append(_text(x, HEIGHT - BOTTOM + 14, _number(share * self.x_max), "middle"))
+            parts.append(_text(LEFT - 6, y + 4, _number(share * self.y_max), "end"))
+        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x_label, "middle"))
+        middle = (TOP + HEIGHT - BOTTOM) / 2
+        parts.append(
+            f'<text transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(self.y_label)}</text>'
+        )
+        return "".join(parts)
+
+
+def line_chart(frame: Frame, lines: Sequence[Line]) -> str:
+    """Lines over a grid; the first is drawn on top. The names stand in the page's common legend."""
+    drawn = "".join(_polyline(frame, line) for line in reversed(lines) if line.points)
+    return _svg(frame.draw() + drawn, f"{frame.y_label} against {frame.x_label}")
+
+
+def calibration_chart(curve: Sequence[Mapping[str, float | None]]) -> str:
+    """Share bought against mean prediction, a dot a bin with its interval; perfect calibration is the diagonal."""
+    values = [value for bin in curve for key in ("predicted", "high", "bought") if (value := bin[key]) is not None]
+    largest = max([*values, 0.01]) * 1.05
+    frame = Frame("Mean predicted probability", "Share bought again", largest, largest)
+    parts = [frame.draw(), _polyline(frame, Line("perfect", [(0, 0), (largest, largest)], "guide"))]
+    dots: list[tuple[float, float]] = []
+    for bin in curve:
+        predicted, bought = bin["predicted"] or 0.0, bin["bought"] or 0.0
+        dots.append((predicted, bought))
+        x, y = frame.at((predicted, bought))
+        if bin["low"] is not None and bin["high"] is not None:
+            _, bottom = frame.at((predicted, bin["low"]))
+            _, top = frame.at((predicted, bin["high"]))
+            parts.append(f'<line class="whisker" x1="{x:.1f}" y1="{bottom:.1f}" x2="{x:.1f}" y2="{top:.1f}"/>')
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+    parts.append(_polyline(frame, Line("model", dots, "model thin")))
+    return _svg("".join(parts), "Calibration: share bought again against predicted probability")
+
+
+def whisker(figures: Mapping[str, float | None], low: float, high: float, reference: float | None = None) -> str:
+    """An interval as a bar with its estimate as a dot, on a scale from `low` to `high`; empty where not defined."""
+    value, start, end = figures.get("value"), figures.get("low"), figures.get("high")
+    if value is None or start is None or end is None or high <= low:
+        return ""
+    width, middle = 150.0, 9.0
+
+    def x(number: float) -> float:
+        return 4 + min(max((number - low) / (high - low), 0.0), 1.0) * (width - 8)
+
+    guide = (
+        f'<line class="line guide" x1="{x(reference):.1f}" y1="0" x2="{x(reference):.1f}" y2="18"/>'
+        if reference is not None
+        else ""
+    )
+    return (
+        f'<svg class="bar" viewBox="0 0 {width:.0f} 18" role="img" aria-label="{start:.4g} to {end:.4g}">{guide}'
+        f'<line class="whisker" x1="{x(start):.1f}" y1="{middle}" x2="{x(end):.1f}" y2="{middle}"/>'
+        f'<circle class="dot" cx="{x(value):.1f}" cy="{middle}" r="3.5"/></svg>'
+    )
+
+
+def _polyline(frame: Frame, line: Line) -> str:
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(frame.at, line.points))
+    return f'<polyline class="line {line.style}" points="{points}"><title>{escape(line.name)}</title></polyline>'
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 1 else f"{value:g}"
+
+
+def _svg(content: str, title: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(title)}">{content}</svg>'
+    )

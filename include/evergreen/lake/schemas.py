@@ -82,6 +82,24 @@ QUARANTINE = TableSpec(
     provenance=("run_id",),
 )
 
+PREDICTIONS = TableSpec(
+    "predictions",
+    "Every active pair as of the day after `event_date`, scored by one model and ranked per customer.",
+    columns(
+        ("customer_id", pa.string(), "Customer"),
+        ("product_id", pa.string(), "Product"),
+        (
+            "probability",
+            pa.float64(),
+            "Calibrated probability that the customer buys the product again within the horizon",
+        ),
+        ("rank", pa.int32(), "1 = the customer's most likely product; ties by product_id"),
+        ("model_version", pa.string(), "Registered version of the model"),
+        EVENT_DATE,
+    ),
+    key=("customer_id", "product_id"),
+)
+
 RELEASES = TableSpec(
     "releases",
     "What readers pin: the table versions that belong together.",
@@ -197,6 +215,7 @@ TABLES: dict[str, TableSpec] = {
         PAIR_FEATURES,
         CUSTOMER_FEATURES,
         PRODUCT_FEATURES,
+        PREDICTIONS,
         RELEASES,
     )
 }

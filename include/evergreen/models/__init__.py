@@ -1,0 +1,1 @@
+"""Models: candidates behind one interface, preprocessing and calibration inside the artefact, bundles, scoring."""

@@ -1,0 +1,93 @@
+"""The interface behind which every model stands: a new one is a file in `candidates/` and an entry in settings."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from evergreen.errors import TrainingError
+from evergreen.models import candidates
+from evergreen.models.params import Ranges, Value, resolve
+from evergreen.models.preprocessing import Plan
+
+Matrix = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Preprocessed rows: `matrix` is float32[rows, columns], `labels` int8[rows], `names` the columns in order."""
+
+    matrix: Matrix
+    labels: Labels
+    names: tuple[str, ...]
+
+
+class Candidate(Protocol):
+    """A model that learns from preprocessed rows and gives each row a score between 0 and 1.
+
+    The bundle preprocesses before `fit` and `predict` by `plan` and calibrates after `predict`: what a candidate learns
+    is all that its own files hold.
+    """
+
+    ranges: ClassVar[Ranges]
+    plan: ClassVar[Plan]
+    frameworks: ClassVar[tuple[str, ...]]  # distributions whose versions stand in the manifest
+
+    @staticmethod
+    def features(params: Mapping[str, Value], available: Sequence[str]) -> list[str]:
+        """Names of the features that the model reads, in order; all of `available` for most."""
+
+    def fit(
+        self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
+    ) -> dict[str, Any]:
+        """Learns from `train`; stops by `validation`, which holds other customers. Gives facts for the report."""
+
+    def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Scores in (0, 1), float64[rows]."""
+
+    def save(self, folder: Path) -> None:
+        """Writes the model's files, in a format without code."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads what `save` wrote."""
+
+
+def known_models() -> list[str]:
+    """Names of all models, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(candidates.__path__))
+
+
+def candidate_class(model: str) -> type[Candidate]:
+    """The class of a model by its name.
+
+    Raises:
+        TrainingError: no file of that name stands in `candidates/`.
+    """
+    if model not in known_models():
+        raise TrainingError(f"model {model!r} is unknown, must be one of: {', '.join(known_models())}")
+    module = importlib.import_module(f"{candidates.__name__}.{model}")
+    return cast("type[Candidate]", module.CANDIDATE)
+
+
+def check_candidates(entries: Mapping[str, tuple[str, Mapping[str, Value]]]) -> dict[str, dict[str, Value]]:
+    """Parameters of each named candidate, given as name -> (model, params), with defaults filled in.
+
+    Raises:
+        TrainingError: naming the settings key whose model or parameter is unknown or out of range.
+    """
+    resolved = {}
+    for name, (model, params) in entries.items():
+        try:
+            resolved[name] = resolve(model, params, candidate_class(model).ranges)
+        except TrainingError as error:
+            raise TrainingError(f"settings.training.candidates.{name}: {error}") from None
+    return resolved

@@ -1,0 +1,75 @@
+"""Logistic regression: trained by scikit-learn, kept as coefficients, predicted with NumPy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from evergreen.models.calibration import sigmoid
+from evergreen.models.candidate import Matrix, Sample
+from evergreen.models.params import Number, Ranges, Value
+from evergreen.models.preprocessing import Plan
+
+FILE = "logistic.json"
+
+
+class Logistic:
+    """A linear model on capped, imputed and scaled numbers and one-hot categories."""
+
+    ranges: ClassVar[Ranges] = {
+        "c": Number(0.1, 1e-6, 1e4),  # inverse strength of the L2 penalty
+        "max_iterations": Number(200, 10, 10_000, whole=True),
+        "max_rows": Number(300_000, 1_000, 100_000_000, whole=True),
+    }
+    plan: ClassVar[Plan] = Plan(scale=True, one_hot=True)
+    frameworks: ClassVar[tuple[str, ...]] = ("scikit-learn",)
+
+    def __init__(self, weights: npt.NDArray[np.float64] | None = None, intercept: float = 0.0) -> None:
+        self.weights = np.zeros(0) if weights is None else weights
+        self.intercept = intercept
+
+    @staticmethod
+    def features(params: Mapping[str, Value], available: Sequence[str]) -> list[str]:
+        """All of them."""
+        return list(available)
+
+    def fit(
+        self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
+    ) -> dict[str, Any]:
+        """Fits on at most `max_rows` rows: so few weights learn nothing more from millions, and minutes are saved."""
+        from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
+
+        rows = np.arange(len(train.labels))
+        if len(rows) > int(params["max_rows"]):
+            chosen = np.random.default_rng(seed).choice(len(rows), int(params["max_rows"]), replace=False)
+            rows = np.sort(chosen)
+        model = LogisticRegression(C=float(params["c"]), max_iter=int(params["max_iterations"]), tol=1e-4)
+        with threadpool_limits(1):  # sums of threads come in any order: other bits
+            model.fit(train.matrix[rows].astype(np.float64), train.labels[rows])
+        self.weights = model.coef_[0].astype(np.float64)
+        self.intercept = float(model.intercept_[0])
+        return {"best_iteration": int(model.n_iter_[0]), "fitted_rows": len(rows)}
+
+    def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Scores in (0, 1), float64[rows]."""
+        return sigmoid(matrix.astype(np.float64) @ self.weights + self.intercept)
+
+    def save(self, folder: Path) -> None:
+        """Writes the coefficients as JSON, in the order of the preprocessed columns."""
+        state = {"weights": self.weights.tolist(), "intercept": self.intercept}
+        (folder / FILE).write_text(json.dumps(state, sort_keys=True))
+
+    @classmethod
+    def load(cls, folder: Path) -> Logistic:
+        """Reads what `save` wrote."""
+        state = json.loads((folder / FILE).read_text())
+        return cls(np.asarray(state["weights"], np.float64), float(state["intercept"]))
+
+
+CANDIDATE = Logistic

@@ -1,0 +1,126 @@
+"""Gradient-boosted trees: XGBoost's native booster, kept as UBJ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from evergreen.models.candidate import Matrix, Sample
+from evergreen.models.params import Number, Ranges, Value
+from evergreen.models.preprocessing import Plan
+
+FILE = "model.ubj"
+BOOSTER_PARAMS = (
+    "max_depth", "learning_rate", "min_child_weight", "subsample", "colsample_bytree", "colsample_bynode",
+    "reg_lambda", "reg_alpha", "gamma", "max_bin",
+)  # fmt: skip
+
+
+class Xgboost:
+    """Trees on raw numbers (missing stays missing) and category codes, stopped early on held-out customers."""
+
+    ranges: ClassVar[Ranges] = {
+        "rounds": Number(400, 1, 10_000, whole=True),
+        "early_stopping_rounds": Number(25, 1, 1_000, whole=True),
+        "learning_rate": Number(0.1, 0.001, 1.0),
+        "max_depth": Number(7, 1, 16, whole=True),
+        "min_child_weight": Number(20.0, 0.0, 10_000.0),
+        "subsample": Number(0.8, 0.05, 1.0),
+        "colsample_bytree": Number(0.5, 0.05, 1.0),
+        "colsample_bynode": Number(1.0, 0.05, 1.0),
+        "reg_lambda": Number(5.0, 0.0, 10_000.0),
+        "reg_alpha": Number(0.0, 0.0, 10_000.0),
+        "gamma": Number(0.0, 0.0, 1_000.0),
+        "max_bin": Number(64, 8, 1_024, whole=True),
+        "negative_share": Number(1.0, 0.01, 1.0),
+    }
+    plan: ClassVar[Plan] = Plan(scale=False, one_hot=False)
+    frameworks: ClassVar[tuple[str, ...]] = ("xgboost",)
+
+    def __init__(self, booster: Any = None) -> None:
+        self.booster = booster
+
+    @staticmethod
+    def features(params: Mapping[str, Value], available: Sequence[str]) -> list[str]:
+        """All of them."""
+        return list(available)
+
+    def fit(
+        self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
+    ) -> dict[str, Any]:
+        """Boosts until the log loss of the validation customers stops falling, and keeps the best round.
+
+        With `negative_share` below 1 that share of the negatives is drawn, each weighted by its inverse: the weighted
+        sample has the expected loss of the whole, so probabilities keep their level.
+        """
+        import xgboost
+
+        booster_params: dict[str, Any] = {name: params[name] for name in BOOSTER_PARAMS}
+        booster_params |= {
+            "objective": "binary:logistic",
+            "eval_metric": "logloss",
+            "tree_method": "hist",
+            "seed": seed,
+            "nthread": threads,
+        }
+        names = list(train.names)
+        max_bin = int(params["max_bin"])
+        rows, weights = _draw(train.labels, float(params["negative_share"]), seed)
+        data = xgboost.QuantileDMatrix(
+            train.matrix if rows is None else train.matrix[rows],
+            train.labels if rows is None else train.labels[rows],
+            weight=weights,
+            feature_names=names,
+            max_bin=max_bin,
+            nthread=threads,
+        )
+        check = xgboost.QuantileDMatrix(
+            validation.matrix, validation.labels, feature_names=names, max_bin=max_bin, nthread=threads, ref=data
+        )
+        booster = xgboost.train(
+            booster_params,
+            data,
+            num_boost_round=int(params["rounds"]),
+            evals=[(check, "validation")],
+            early_stopping_rounds=int(params["early_stopping_rounds"]),
+            verbose_eval=False,
+        )
+        best = int(booster.best_iteration)
+        self.booster = booster[: best + 1]
+        # Attributes repeat what the manifest says, and names of columns may not be those of the next version.
+        self.booster.set_attr(best_iteration=None, best_score=None)
+        return {"best_iteration": best, "fitted_rows": int(data.num_row())}
+
+    def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Scores in (0, 1), float64[rows]."""
+        return np.asarray(self.booster.inplace_predict(matrix, validate_features=False), np.float64)
+
+    def save(self, folder: Path) -> None:
+        """Writes the booster as UBJ."""
+        self.booster.save_model(folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Xgboost:
+        """Reads what `save` wrote."""
+        import xgboost
+
+        booster = xgboost.Booster()
+        booster.load_model(folder / FILE)
+        return cls(booster)
+
+
+def _draw(
+    labels: npt.NDArray[np.int8], share: float, seed: int
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float32] | None]:
+    if share >= 1:
+        return None, None
+    drawn = np.random.default_rng(seed).random(len(labels)) < share
+    rows = np.flatnonzero(drawn | (labels == 1))
+    return rows, np.where(labels[rows] == 1, 1.0, 1.0 / share).astype(np.float32)
+
+
+CANDIDATE = Xgboost

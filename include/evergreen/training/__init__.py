@@ -1,0 +1,1 @@
+"""Training: dates, content-addressed training sets, the trainer, and registration of the best candidate."""

@@ -1,0 +1,39 @@
+"""Digests of code, lock file and settings: from what a model was made, beside its data."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from evergreen.lake.digest import digest_json
+from evergreen.settings import Settings
+from evergreen.settings.tree import PROJECT
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CODE = ("features", "models", "training")  # the packages that decide what a model is
+LOCKS = PROJECT / "requirements"
+
+
+def code_digest() -> str:
+    """SHA-256 over the sources of the packages that decide what a model is."""
+    return _digest(sorted(file for folder in CODE for file in (PACKAGE / folder).rglob("*.py")), PACKAGE)
+
+
+def lock_digest() -> str:
+    """SHA-256 over the lock files, empty where the project was installed without them."""
+    files = sorted(LOCKS.glob("*.lock"))
+    return _digest(files, LOCKS) if files else ""
+
+
+def settings_digest(settings: Settings) -> str:
+    """SHA-256 of the settings that a result may depend on: all but where things lie and how they are shown."""
+    document = settings.model_dump(mode="json", exclude={"home", "logging", "airflow", "mlflow", "spark"})
+    return digest_json(document)
+
+
+def _digest(files: list[Path], root: Path) -> str:
+    hasher = hashlib.sha256()
+    for file in files:
+        hasher.update(f"{file.relative_to(root).as_posix()}\0".encode())
+        hasher.update(hashlib.sha256(file.read_bytes()).digest())
+    return hasher.hexdigest()

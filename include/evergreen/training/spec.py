@@ -1,0 +1,105 @@
+"""The one file that a trainer reads: what to train, on which training set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from evergreen.errors import TrainingError
+from evergreen.lake.digest import digest_json
+from evergreen.models.candidate import candidate_class, check_candidates
+from evergreen.models.params import Value, resolve
+from evergreen.settings import Settings
+
+
+class TrainingSetRef(BaseModel):
+    """Where a training set lies and which one it must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class TrainSpec(BaseModel):
+    """Everything that decides a trained model, and the threads that may be used for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    candidate: str = Field(min_length=1)
+    model: str = Field(min_length=1)
+    params: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    seed: int = Field(ge=0)
+    training_set: TrainingSetRef
+    model_name: str = Field(min_length=1)
+    threads: int = Field(1, ge=1, le=1024)
+
+    def resolved(self) -> dict[str, Value]:
+        """All parameters, defaults included.
+
+        Raises:
+            TrainingError: the model or a parameter is unknown, or a value is out of range.
+        """
+        return resolve(self.model, self.params, candidate_class(self.model).ranges)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the result: not the place of the files, not the number of threads."""
+        return digest_json(
+            {
+                "candidate": self.candidate,
+                "model": self.model,
+                "params": self.resolved(),
+                "seed": self.seed,
+                "training_set": self.training_set.digest,
+                "model_name": self.model_name,
+            }
+        )
+
+
+def make_specs(settings: Settings, training_set: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A spec for each candidate of the settings, as JSON documents.
+
+    Args:
+        settings: candidates, seed, threads.
+        training_set: at least `folder` and `digest`, as in `TrainingSet.summary()`.
+
+    Raises:
+        TrainingError: naming the candidate whose model or parameter is unknown or out of range.
+    """
+    training = settings.training
+    check_candidates({name: (entry.model, entry.params) for name, entry in training.candidates.items()})
+    return [
+        TrainSpec(
+            candidate=name,
+            model=entry.model,
+            params=entry.params,
+            seed=training.seed,
+            training_set=TrainingSetRef(folder=Path(training_set["folder"]), digest=training_set["digest"]),
+            model_name=settings.mlflow.model_name,
+            threads=training.trainer_threads,
+        ).model_dump(mode="json")
+        for name, entry in training.candidates.items()
+    ]
+
+
+def read_spec(file: Path) -> TrainSpec:
+    """Reads and checks a spec file.
+
+    Raises:
+        TrainingError: the file cannot be read, or a key is missing, unknown or of the wrong type; names the key.
+    """
+    try:
+        document = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"training spec {file} cannot be read: {error}") from None
+    try:
+        return TrainSpec.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise TrainingError(f"training spec {file}: {where} is {first.get('input')!r}: {first['msg']}") from None

@@ -1,0 +1,104 @@
+"""Trains one candidate from a spec and a training set into a bundle. Imports neither Airflow nor MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evergreen.models.bundle import make_manifest, save_bundle
+from evergreen.models.calibration import BetaCalibration
+from evergreen.models.candidate import Sample, candidate_class
+from evergreen.models.preprocessing import FeatureKind, Preprocessor
+from evergreen.training.dataset import INNER, TRAIN, StoredColumns, TrainingSet
+from evergreen.training.spec import TrainSpec
+from evergreen.training.splits import Split
+
+
+def train(spec: TrainSpec, out: Path) -> dict[str, Any]:
+    """Trains, calibrates on the early-stopping customers, measures on the selection customers, writes the bundle.
+
+    The holdout's file is not opened, except that its bytes are verified against the manifest.
+
+    Args:
+        spec: what to train on what.
+        out: folder of the bundle; one that is there is replaced.
+
+    Returns:
+        candidate, model, bundle_digest, folder, inner (metrics on the selection customers), rows, best_iteration,
+        features, seconds: a JSON document.
+
+    Raises:
+        TrainingError: parameters, labels or the training set cannot be used.
+    """
+    started = perf_counter()
+    params = spec.resolved()
+    model = candidate_class(spec.model)
+    training_set = TrainingSet.open(spec.training_set.folder, spec.training_set.digest)
+    kinds = dict(training_set.features)
+    features: list[tuple[str, FeatureKind]] = [(name, kinds[name]) for name in model.features(params, list(kinds))]
+
+    stored = StoredColumns(training_set.file(TRAIN))
+    labels = stored.labels()
+    preprocessor = Preprocessor.fit(model.plan, features, stored)
+    train_sample = Sample(preprocessor.transform(stored, stored.rows), labels, preprocessor.names)
+    stopping = _inner(training_set, Split.EARLY_STOPPING, preprocessor)
+    selection = _inner(training_set, Split.SELECTION, preprocessor)
+
+    candidate = model()
+    report = candidate.fit(train_sample, stopping, params, seed=spec.seed, threads=spec.threads)
+    calibration = BetaCalibration.fit(candidate.predict(stopping.matrix), stopping.labels)
+    inner = inner_metrics(selection.labels, calibration.apply(candidate.predict(selection.matrix)))
+
+    content = training_set.manifest["content"]
+    manifest = make_manifest(
+        model_name=spec.model_name,
+        candidate=spec.candidate,
+        model=spec.model,
+        params=params,
+        seed=spec.seed,
+        features=features,
+        service=content["service"],
+        spec_digest=spec.digest,
+        training_set={
+            "digest": training_set.digest,
+            "day": str(training_set.day),
+            **{key: content[key] for key in ("as_ofs", "holdout", "horizon_days", "active_days")},
+        },
+        report=report,
+    )
+    bundle = save_bundle(out, manifest, preprocessor, candidate, calibration)
+    return {
+        "candidate": spec.candidate,
+        "model": spec.model,
+        "bundle_digest": bundle.digest,
+        "folder": str(out),
+        "inner": inner,
+        "rows": len(labels),
+        "features": len(features),
+        "best_iteration": report.get("best_iteration"),
+        "seconds": round(perf_counter() - started, 2),
+    }
+
+
+def inner_metrics(labels: npt.NDArray[np.int8], probabilities: npt.NDArray[np.float64]) -> dict[str, float]:
+    """What candidates are compared by: ROC AUC, average precision, log loss, Brier score and calibration at large."""
+    from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+
+    return {
+        "roc_auc": float(roc_auc_score(labels, probabilities)),
+        "average_precision": float(average_precision_score(labels, probabilities)),
+        "log_loss": float(log_loss(labels, probabilities, labels=[0, 1])),
+        "brier": float(brier_score_loss(labels, probabilities)),
+        "base_rate": float(labels.mean()),
+        "mean_probability": float(probabilities.mean()),
+    }
+
+
+def _inner(training_set: TrainingSet, split: Split, preprocessor: Preprocessor) -> Sample:
+    stored = StoredColumns(training_set.file(INNER), split)
+    labels = stored.labels()
+    return Sample(preprocessor.transform(stored, stored.rows), labels, preprocessor.names)

@@ -126,11 +126,7 @@ def decide(settings: Settings, evidence_digest: str, decision: str, *, user: str
             transaction.append(_entry(decision, decided, evidence.version, user))
             return decided
         resources = (f"evidence:{evidence_digest}",)
-        transaction.append(
-            Entry(
-                decision, evidence.version, FAILURE, resources, error_detail=str(refusal), user=user or current_user()
-            )
-        )
+        transaction.append(Entry(decision, evidence.version, FAILURE, resources, error_detail=str(refusal), user=user))
     raise PromotionRefusedError(str(refusal))
 
 

@@ -269,7 +269,10 @@ def forgery(connection: Connection, champion: Champion) -> str | None:
     body = connection.execute(
         select(ENTRIES.c.body).where(ENTRIES.c.sequence == champion.ledger_sequence)
     ).scalar_one_or_none()
-    entry = Entry.parse(body) if body else None
+    try:
+        entry = Entry.parse(body) if body else None
+    except (KeyError, TypeError, ValueError):  # edited into something that is no entry
+        entry = None
     if entry and entry.outcome == SUCCESS and entry.resources_affected == champion.resources:
         return None
     return (

@@ -65,9 +65,10 @@ class Challenger:
     scores: Scores  # on the holdout
     evaluation: Mapping[str, Any]  # of `evergreen.evaluation.report.evaluate`
     quality: Mapping[str, Mapping[str, Any]]  # suite -> summary of its report
-    drift: Mapping[str, Any]  # verdict of `evergreen.evaluation.drift.drift_report`
+    drift: Mapping[str, Any]  # `evergreen.evaluation.drift.drift_verdict` of its training data and the holdout
     generation: int  # of the champion, as the ledger has it; 0 before the first
     barred: str = ""  # why it was rolled back; empty where it was not
+    champion_problem: str = ""  # why the champion could not be scored on the holdout; empty where it was
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,24 +217,33 @@ def calibration(challenger: Challenger, _champion: Champion | None, policy: Poli
 
 
 def drift(challenger: Challenger, _champion: Champion | None, _policy: Policy) -> GateResult:
-    """Do current features and predictions still look like those that the model was trained on?"""
-    drifted = challenger.drift["drifted"]
-    if not isinstance(drifted, bool):
-        raise MissingEvidenceError("verdict of the drift report")
-    observed = {key: value for key, value in challenger.drift.items() if isinstance(value, (int, float, str))}
-    reasons = list(challenger.drift.get("reasons", ())) or ["the data drifted"] if drifted else []
-    return _decided("drift", observed, {"drifted": False}, reasons)
+    """Do the holdout's features and predictions still look like those that the challenger was trained on?
+
+    The reference moves along with training. The champion's would not: the longer a drifted champion stayed, the less
+    could any candidate replace it, although a newer model is the cure.
+    """
+    verdict = challenger.drift["verdict"]
+    if verdict not in ("stable", "drifted"):
+        raise MissingEvidenceError(f"drift verdict is {verdict!r}, must be 'stable' or 'drifted'")
+    observed = {"verdict": verdict, "share_drifted": _number(challenger.drift["share_drifted"], "share_drifted")}
+    reasons = [challenger.drift["reason"] or "the data drifted"] if verdict == "drifted" else []
+    return _decided("drift", observed, "stable", reasons)
 
 
-def no_champion(challenger: Challenger, champion: Champion | None, _policy: Policy) -> GateResult:
-    """Cold start, which is a fact of the ledger and not of a champion that could not be read."""
-    reasons = []
-    if champion is not None or challenger.generation:
-        reasons.append(f"the ledger has a champion of generation {challenger.generation}, but it was not scored")
-    if reasons:
-        return _decided("no_champion", challenger.generation, 0, reasons)
-    reason = "there is no champion yet: floors, heuristics and calibration alone decide"
-    return GateResult("no_champion", Status.PASSED, challenger.generation, 0, reason)
+def no_champion(challenger: Challenger, _champion: Champion | None, policy: Policy) -> GateResult:
+    """Cold start: a fact of the ledger, not of a champion that could not be scored.
+
+    Where the champion needs a feature that is gone, `settings.promotion.replace_unscorable` says if that is enough.
+    """
+    observed = {"generation": challenger.generation, "problem": challenger.champion_problem}
+    if not challenger.generation:
+        reason = "there is no champion yet: floors, heuristics and calibration alone decide"
+        return GateResult("no_champion", Status.PASSED, observed, 0, reason)
+    problem = challenger.champion_problem or "nobody tried"
+    reason = f"the champion of generation {challenger.generation} could not be scored on this holdout: {problem}"
+    if challenger.champion_problem and policy.promotion.replace_unscorable:
+        return GateResult("no_champion", Status.PASSED, observed, 0, f"{reason}. It is replaced without a comparison")
+    return GateResult("no_champion", Status.FAILED, observed, 0, reason)
 
 
 def identity(challenger: Challenger, champion: Champion, _policy: Policy) -> GateResult:
@@ -294,8 +304,8 @@ def non_inferiority(challenger: Challenger, champion: Champion, policy: Policy) 
 def slice_harm(challenger: Challenger, champion: Champion, policy: Policy) -> GateResult:
     """Does any slice of sufficient size suffer beyond the margin?
 
-    One-sided tests of `gain < -margin` with the bootstrap's standard error, step-down corrected for the number of slices
-    (Holm 1979), so that a harmless candidate is called harmful with probability alpha at most.
+    One-sided tests of `gain < -margin` with the bootstrap's standard error, corrected for the number of slices
+    (step-down; Holm 1979), so that a harmless candidate is called harmful with probability alpha at most.
     """
     harm = policy.promotion.harm
     if not challenger.scores.slices:

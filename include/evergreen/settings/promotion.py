@@ -75,6 +75,11 @@ class PromotionSettings(Section):
     refresh_after_days: int = Field(
         7, ge=1, description="A champion whose data are so much older is replaced by a candidate that is not worse."
     )
+    replace_unscorable: bool = Field(
+        False,
+        description="A champion that needs a feature that is gone may be replaced without a comparison. Set it for the "
+        "release that removes a feature, then take it back.",
+    )
     leakage: LeakageSettings = Field(default_factory=LeakageSettings)
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
     harm: HarmSettings = Field(default_factory=HarmSettings)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CHALLENGER = "challenger"
 BUNDLE_TAG = "bundle_digest"
 ARTIFACT = "model"
+HEURISTIC = "heuristic"
 LOWER_IS_BETTER = frozenset({InnerMetric.LOG_LOSS})
 
 
@@ -48,8 +49,8 @@ def register_challenger(
 
     Returns:
         JSON: version, bundle_digest, bundle (folder under `home/models`), training_set_digest, data_day, candidate,
-        mlflow_run_id, mlflow_url_path, inner (metrics of the chosen one), table (all candidates, best first), new
-        (False where this bundle was registered before).
+        mlflow_run_id, mlflow_url_path, inner (metrics of the chosen one), table (all candidates, best first),
+        heuristics (name -> bundle_digest of those to beat), new (False where this bundle was registered before).
 
     Raises:
         TrainingError: there is no result, or a metric is missing or not a number.
@@ -57,7 +58,11 @@ def register_challenger(
     """
     ranked = rank_candidates(results, settings.training.primary_metric)
     best = ranked[0]
-    stored = store_bundle(Path(best["folder"]), settings.home_path / "models")
+    models = settings.home_path / "models"
+    stored = store_bundle(Path(best["folder"]), models)
+    heuristics = [one for one in ranked if one["model"] == HEURISTIC]
+    for one in heuristics:  # the gate scores them on the holdout
+        store_bundle(Path(one["folder"]), models)
     bundle = load_bundle(stored, str(best["bundle_digest"]))
     client = _client(settings)
     found = _registered(client, settings.mlflow.model_name, bundle.digest)
@@ -77,6 +82,7 @@ def register_challenger(
         "table": [
             {"candidate": one["candidate"], "bundle_digest": one["bundle_digest"], **one["inner"]} for one in ranked
         ],
+        "heuristics": {one["candidate"]: one["bundle_digest"] for one in heuristics},
         "new": found is None,
     }
 

@@ -1,0 +1,78 @@
+"""MLflow's alias `champion` mirrors the ledger. No alias can be protected: a change behind it is looked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen.promotion.champion import Champion, current
+from evergreen.promotion.ledger import FAILURE, Entry, Ledger
+from evergreen.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ALIAS = "champion"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What the ledger and the registry say about the champion's version; None: no champion."""
+
+    expected: str | None
+    seen: str | None
+
+    @property
+    def tampered(self) -> bool:
+        """True where they differ."""
+        return self.expected != self.seen
+
+
+def mirror_champion(settings: Settings, champion: Champion) -> None:
+    """Points the registry's alias at the champion's version.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the registry does not know the version or does not answer.
+    """
+    _client(settings).set_registered_model_alias(settings.mlflow.model_name, ALIAS, champion.version)
+
+
+def look(settings: Settings) -> Mirror:
+    """Reads both sides."""
+    champion = current(settings)
+    return Mirror(champion.version if champion else None, _aliased(settings))
+
+
+def detect_tampering(settings: Settings, *, user: str = "") -> Mirror:
+    """Compares the alias with the ledger; a difference is an alarm in the ledger and stays one until it is mirrored."""
+    seen = look(settings)
+    if seen.tampered:
+        Ledger(settings).append(
+            Entry(
+                "alarm_registry_alias",
+                seen.expected or "",
+                FAILURE,
+                (f"alias:{ALIAS}",),
+                error_detail=f"alias {ALIAS!r} of {settings.mlflow.model_name} is version {seen.seen}, the ledger's "
+                f"champion is {seen.expected}: it was changed behind the ledger's back",
+                user=user,
+            )
+        )
+    return seen
+
+
+def _aliased(settings: Settings) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(_client(settings).get_model_version_by_alias(settings.mlflow.model_name, ALIAS).version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, or no such alias
+            return None
+        raise
+
+
+def _client(settings: Settings) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)

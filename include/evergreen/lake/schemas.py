@@ -115,6 +115,26 @@ RELEASES = TableSpec(
     ),
 )
 
+MATERIALIZATIONS = TableSpec(
+    "materializations",
+    "What was brought online, when, and from which release; the online store itself notes what it holds now.",
+    columns(
+        ("release", pa.int64(), "Sequence number of the release of `features`"),
+        ("view", pa.string(), "Feature view"),
+        ("as_of", pa.date32(), "What the online store is true as of"),
+        ("window_start", pa.date32(), "First day of data that was brought online"),
+        ("window_end", pa.date32(), "Last day of data that was brought online"),
+        ("rows", pa.int64(), "Entities of the view online afterwards"),
+        ("checked", pa.int64(), "Values read online that equalled offline, all views together"),
+        ("seconds", pa.float64(), "Duration, all views together"),
+        ("definitions", pa.string(), "Digest of the feature repository's definitions"),
+        ("finished_at", TIME, "When it was done"),
+        EVENT_DATE,
+    ),
+    key=("release", "view"),
+    provenance=("seconds", "finished_at"),
+)
+
 DAILY_CUSTOMER = TableSpec(
     "daily_customer",
     "Tiles: exact, mergeable sums of a customer's day.",
@@ -217,5 +237,6 @@ TABLES: dict[str, TableSpec] = {
         PRODUCT_FEATURES,
         PREDICTIONS,
         RELEASES,
+        MATERIALIZATIONS,
     )
 }

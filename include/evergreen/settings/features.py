@@ -2,10 +2,65 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from evergreen.settings.base import Section
+
+_CATEGORIES: dict[str, tuple[str, ...]] = {
+    "bags": ("BAG", "BAGS", "SHOPPER", "RUCKSACK", "PURSE", "SATCHEL", "CASE", "CASES"),
+    "candles": ("CANDLE", "CANDLES", "LANTERN", "LANTERNS", "T-LIGHT", "HOLDER", "HOLDERS", "LIGHT", "LIGHTS", "LAMP"),
+    "christmas": ("CHRISTMAS", "XMAS", "ADVENT", "BAUBLE", "SANTA", "REINDEER", "SNOWFLAKE", "STOCKING"),
+    "clocks_signs": ("CLOCK", "SIGN", "SIGNS", "BLACKBOARD", "CHALKBOARD", "HOOK", "HOOKS", "HANGER", "DOORMAT"),
+    "garden": ("GARDEN", "PLANT", "PLANTER", "HERB", "WATERING", "PICNIC", "PARASOL", "BIRD", "SEEDS"),
+    "jewellery": ("NECKLACE", "BRACELET", "EARRINGS", "RING", "BROOCH", "BANGLE", "KEYRING", "KEY-RING", "HAIR"),
+    "kitchen": (
+        "MUG", "CUP", "CUPS", "PLATE", "PLATES", "BOWL", "TEA", "TEAPOT", "TEASPOONS", "SPOON", "JAR", "JAM", "BAKING",
+        "CAKE", "CAKESTAND", "CUTLERY", "TIN", "TINS", "BOTTLE", "GLASS", "TRAY", "APRON", "KITCHEN", "COASTERS",
+    ),
+    "paper_gifts": ("CARD", "CARDS", "WRAP", "RIBBON", "RIBBONS", "PAPER", "TISSUES", "GIFT", "BUNTING", "GARLAND"),
+    "stationery": ("PEN", "PENS", "PENCIL", "PENCILS", "NOTEBOOK", "JOURNAL", "STICKERS", "CALENDAR", "RULER", "TAPE"),
+    "storage": ("BOX", "BOXES", "BASKET", "CABINET", "DRAWER", "CRATE", "STORAGE", "SHELF", "RACK", "FRAME", "FRAMES"),
+    "textiles": ("CUSHION", "TOWEL", "TOWELS", "THROW", "BLANKET", "QUILT", "RUG", "WARMER", "BOTTLES"),
+    "toys": ("TOY", "TOYS", "GAME", "GAMES", "DOLL", "PLAYING", "SKITTLES", "PUZZLE", "CHILDRENS", "DOMINOES"),
+}  # fmt: skip
 
 
 class FeaturesSettings(Section):
     """Settings of feature jobs and the feature store."""
+
+    categories: dict[str, tuple[str, ...]] = Field(
+        default_factory=lambda: dict(_CATEGORIES),
+        description="Product categories by words of the description, upper case. The last word that is known decides "
+        "(the head noun stands last); a product without any is `other`.",
+    )
+
+    check_pairs: int = Field(
+        200, ge=1, description="Pairs that are read online and offline after each materialization and must be equal."
+    )
+    online_write_rows: int = Field(50_000, ge=1, description="Rows that are prepared at once for the online store.")
+    join_memory_gib: float = Field(2.0, gt=0, description="Memory that a point-in-time join may use before it spills, GiB.")
+    join_threads: int | None = Field(None, ge=1, description="Threads of a point-in-time join. Empty: all cores.")
+
+    @model_validator(mode="after")
+    def _words_are_unique(self) -> Self:
+        owner: dict[str, str] = {}
+        for category, words in self.categories.items():
+            if category == "other":
+                raise ValueError("category 'other' is what is left over and takes no words")
+            for word in words:
+                if not re.fullmatch(r"[A-Z0-9][A-Z0-9-]*", word):
+                    raise ValueError(
+                        f"word {word!r} of category {category!r} must be upper-case letters, digits or '-'"
+                    )
+                if word in owner:
+                    raise ValueError(f"word {word!r} stands in the categories {owner[word]!r} and {category!r}")
+                owner[word] = category
+        return self
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """Categories in the order of the settings, `other` last."""
+        return (*self.categories, "other")

@@ -1,0 +1,376 @@
+"""Feast: the one door to features, offline at pinned versions and online at the newest `as_of`.
+
+Nothing else in `evergreen` imports Feast; definitions and stores live in `feature_repo`. Importing Feast takes seconds, so it
+is imported inside the functions, and `apply` does without where nothing changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from evergreen.errors import FeatureStoreError
+from evergreen.features.registry import FEATURES
+from evergreen.features.schema import CUSTOMER_COLUMNS, PAIR_COLUMNS, PRODUCT_COLUMNS
+from evergreen.settings import Settings
+from evergreen.settings.tree import PROJECT
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from feast import FeatureService, FeatureStore, RepoConfig
+
+SERVICE = "buy_again"
+KEYS = ("customer_id", "product_id")
+REPO = PROJECT / "feature_repo"
+DEFINITIONS = ("entities", "data_sources", "feature_views", "on_demand", "feature_services")
+VIEWS = {"pair_state": "pair_features", "customer_state": "customer_features", "product_state": "product_features"}
+"""Feature views and the tables of the lake that they read."""
+
+PAIRS_A_READ = 2_000
+NOTE = "materialized"
+"""Under this name the online store keeps what it holds, written in the transaction that wrote the rows."""
+
+
+def apply(settings: Settings) -> bool:
+    """Registers the feature repository's definitions and makes the online store's tables.
+
+    Quick where neither the definitions nor Feast changed since the last time: Feast is not even imported.
+
+    Returns:
+        True where something was applied.
+    """
+    folder = _folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = definitions_digest()
+    with _locked(folder / "apply.lock"):
+        stamp = folder / "applied.json"
+        files = (folder / "registry.db", folder / "online.db", stamp)
+        if all(file.exists() for file in files) and json.loads(stamp.read_text())["definitions"] == digest:
+            return False
+        store = feature_store(settings)
+        wanted = _definitions()
+        names = {(type(item).__name__, item.name) for item in wanted}
+        store.apply(
+            wanted,
+            objects_to_delete=[item for item in _registered(store) if (type(item).__name__, item.name) not in names],
+            partial=False,
+        )
+        stamp.write_text(json.dumps({"definitions": digest}))
+    return True
+
+
+def feature_store(settings: Settings, versions: Mapping[str, int] | None = None) -> FeatureStore:
+    """A Feast store that reads the lake's tables at these versions (default: the newest)."""
+    from feast import FeatureStore
+
+    return FeatureStore(config=repo_config(settings, versions))
+
+
+def repo_config(settings: Settings, versions: Mapping[str, int] | None = None) -> RepoConfig:
+    """What `feature_repo/feature_store.yaml` says for the local profile, for any settings and versions."""
+    from feast import RepoConfig
+
+    folder = _folder(settings)
+    wanted = set(VIEWS.values())
+    return RepoConfig(
+        project="evergreen",
+        provider="local",
+        registry={"registry_type": "file", "path": str(folder / "registry.db"), "cache_ttl_seconds": 0},
+        online_store={"type": "feature_repo.stores.sqlite.RowSqliteOnlineStore", "path": str(folder / "online.db")},
+        offline_store={
+            "type": "feature_repo.stores.delta.DeltaOfflineStore",
+            "lake": str(settings.lake_path),
+            "versions": {table: number for table, number in (versions or {}).items() if table in wanted},
+            "memory_gib": settings.features.join_memory_gib,
+            "threads": settings.features.join_threads,
+        },
+        materialization={"online_write_batch_size": settings.features.online_write_rows},
+        entity_key_serialization_version=3,
+        repo_path=str(REPO),
+    )
+
+
+def historical_features(
+    settings: Settings, versions: Mapping[str, int], entities: pd.DataFrame, service: str = SERVICE
+) -> pd.DataFrame:
+    """Point-in-time features of (customer, product) pairs, one `as_of` in memory at a time.
+
+    Args:
+        settings: which lake and registry.
+        versions: table versions that are read, as in a release of `features`.
+        entities: n rows of `customer_id`, `product_id` and `as_of` (a date: everything before its 00:00 UTC is known).
+        service: feature service; without a version (`buy_again`) its newest one.
+
+    Returns:
+        n rows in the same order: `customer_id`, `product_id`, `as_of`, then the service's features in its order. What is
+        not known reads as the schema's default: NaN, or `unknown`.
+
+    Raises:
+        FeatureStoreError: an unknown service, or a join that lost or added rows.
+    """
+    import numpy as np
+    import pandas as pd
+
+    apply(settings)
+    store = feature_store(settings, versions)
+    names = service_references(store, service)
+    as_ofs = np.array(pd.to_datetime(entities["as_of"]).dt.date)
+    parts, places = [], []
+    for as_of in sorted(set(as_ofs)):
+        place = np.flatnonzero(as_ofs == as_of)
+        parts.append(read_offline(store, names, entities.iloc[place], as_of))
+        places.append(place)
+    if not parts:
+        return pd.DataFrame(columns=[*KEYS, "as_of", *names.values()])
+    joined = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    place = np.concatenate(places)
+    if len(joined) != len(entities):
+        raise FeatureStoreError(f"{len(entities)} pairs went into the join, {len(joined)} came out")
+    return joined if (np.diff(place) > 0).all() else joined.iloc[np.argsort(place)].reset_index(drop=True)
+
+
+def online_features(settings: Settings, pairs: pd.DataFrame, as_of: date, service: str = SERVICE) -> pd.DataFrame:
+    """The same features from the online store, for pairs that are asked for now.
+
+    Args:
+        settings: which online store.
+        pairs: n rows of `customer_id` and `product_id`.
+        as_of: must be the date that is materialized: an older store would serve stale ages, a newer one the future.
+        service: feature service; without a version its newest one.
+
+    Returns:
+        n rows in the same order, with the columns of `historical_features`.
+
+    Raises:
+        FeatureStoreError: the online store holds another `as_of`, or the service is unknown.
+    """
+    store = _reader(settings)
+    held = materialized(store)
+    if held is None or held["as_of"] != str(as_of):
+        has = "nothing" if held is None else f"features as of {held['as_of']}"
+        raise FeatureStoreError(f"the online store holds {has}, asked for {as_of}: materialize that day first")
+    return read_online(store, service_references(store, service), pairs, as_of)
+
+
+def read_offline(store: FeatureStore, names: Mapping[str, str], pairs: pd.DataFrame, as_of: date) -> pd.DataFrame:
+    """Features at the store's versions.
+
+    Args:
+        store: the Feast store.
+        names: columns of Feast's answers (`view__feature`) -> columns of the result.
+        pairs: n rows of `customer_id` and `product_id`.
+        as_of: everything before its 00:00 UTC is known.
+
+    Returns:
+        n rows in the same order: `customer_id`, `product_id`, `as_of` and the named columns.
+
+    Raises:
+        FeatureStoreError: the join lost or added rows.
+    """
+    import pandas as pd
+
+    labels = pd.DataFrame({key: pairs[key].to_numpy() for key in KEYS})
+    labels["event_timestamp"] = pd.Timestamp(datetime.combine(as_of, time(), UTC))
+    labels["as_of_day"] = _epoch_day(as_of)
+    found = store.get_historical_features(labels, _requested(names), full_feature_names=True).to_arrow()
+    if found.num_rows != len(pairs):
+        raise FeatureStoreError(f"as of {as_of}: {len(pairs)} pairs went into the join, {found.num_rows} came out")
+    return _with_keys(pairs, as_of, found.select(list(names)).rename_columns(list(names.values())).to_pandas())
+
+
+def read_online(store: FeatureStore, names: Mapping[str, str], pairs: pd.DataFrame, as_of: date) -> pd.DataFrame:
+    """The same from the online store, whatever it holds; within an open transaction, what that has written so far."""
+    import pandas as pd
+
+    parts = []
+    for start in range(0, len(pairs), PAIRS_A_READ):
+        some = pairs.iloc[start : start + PAIRS_A_READ]
+        request = {key: some[key].tolist() for key in KEYS} | {"as_of_day": [_epoch_day(as_of)] * len(some)}
+        response = store.get_online_features(_requested(names), request, full_feature_names=True).to_dict()
+        parts.append(pd.DataFrame({new: response[old] for old, new in names.items()}))
+    read = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*names.values()])
+    return _with_keys(pairs, as_of, read)
+
+
+def bring_online(
+    store: FeatureStore, view: str, start: datetime, end: datetime, only: pa.Table | None = None
+) -> None:
+    """Writes each entity's newest row with an event time in [start, end] to the online store.
+
+    Args:
+        store: the Feast store at the versions to read.
+        view: feature view.
+        start: first instant.
+        end: last instant, inclusive. Before `start`: nothing is written.
+        only: keys of the entities to write; default all.
+    """
+    if end < start:
+        return
+    if only is None:
+        quiet = io.StringIO()  # Feast prints its progress
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            store.materialize(start, end, [view])
+        return
+    definition = store.get_feature_view(view)
+    keys = [field.name for field in definition.entity_columns]
+    columns = [field.name for field in definition.features]
+    source = definition.batch_source
+    newest = store._get_provider().offline_store.pull_latest_from_table_or_query(
+        store.config, source, keys, columns, source.timestamp_field, source.created_timestamp_column, start, end
+    )
+    rows = newest.to_arrow()
+    wanted = only.append_column("wanted", pa.array([True] * only.num_rows))
+    rows = rows.append_column("row", pa.array(range(rows.num_rows)))
+    # Arrow joins no lists: find the rows by their keys, then take them.
+    found = rows.select([*keys, "row"]).join(wanted, keys, join_type="inner")["row"]
+    store.write_to_online_store(view, rows.take(found).drop_columns(["row"]).to_pandas())
+
+
+def forget(store: FeatureStore, view: str, keys: pa.Table | None) -> None:
+    """Takes entities out of the online store: those with these keys; None: all."""
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    online, definition = online_store(store), store.get_feature_view(view)
+    if keys is None:
+        online.prune(store.config, definition, None)
+        return
+    columns = [keys[name].to_pylist() for name in keys.column_names]
+    entities = (
+        EntityKey(join_keys=keys.column_names, entity_values=[Value(string_val=value) for value in row])
+        for row in zip(*columns, strict=True)
+    )
+    online.delete(store.config, definition, entities)
+
+
+def forget_before(store: FeatureStore, view: str, instant: datetime) -> None:
+    """Takes entities out of the online store whose newest row is older than `instant`: Feast ignores TTLs online."""
+    online_store(store).prune(store.config, store.get_feature_view(view), instant)
+
+
+def materialized(store: FeatureStore) -> dict[str, Any] | None:
+    """What the online store holds (`as_of`, `release`, `versions`, `definitions`, `rows`), None before the first load."""
+    text = online_store(store).noted(store.config, NOTE)
+    return None if text is None else json.loads(text)
+
+
+def online_store(store: FeatureStore) -> Any:
+    """The online store behind a Feast store: `feature_repo.stores.sqlite.RowSqliteOnlineStore`."""
+    return store._get_provider().online_store
+
+
+def definitions_digest() -> str:
+    """SHA-256 over all that `apply` registers: the repository's modules, columns, names of features, Feast's version."""
+    hasher = hashlib.sha256(version("feast").encode())
+    for file in sorted(REPO.rglob("*.py")):
+        hasher.update(str(file.relative_to(REPO)).encode())
+        hasher.update(file.read_bytes())
+    hasher.update(repr((PAIR_COLUMNS, CUSTOMER_COLUMNS, PRODUCT_COLUMNS, FEATURES)).encode())
+    return hasher.hexdigest()
+
+
+def service_references(store: FeatureStore, service: str = SERVICE) -> dict[str, str]:
+    """Columns of Feast's answers (`view__feature`) -> names of the service's features, in its order.
+
+    Raises:
+        FeatureStoreError: there is no such service.
+    """
+    return {
+        f"{projection.name_to_use()}__{feature.name}": feature.name
+        for projection in _service(store, service).feature_view_projections
+        for feature in projection.features
+    }
+
+
+def state_references(store: FeatureStore) -> dict[str, str]:
+    """The same for all stored columns of all views."""
+    return {
+        f"{view}__{feature.name}": feature.name for view in VIEWS for feature in store.get_feature_view(view).features
+    }
+
+
+def _requested(names: Mapping[str, str]) -> list[str]:
+    return [name.replace("__", ":", 1) for name in names]
+
+
+def _with_keys(pairs: pd.DataFrame, as_of: date, read: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    keys = pd.DataFrame({key: pairs[key].to_numpy() for key in KEYS} | {"as_of": [as_of] * len(pairs)})
+    return pd.concat([keys, read], axis=1)
+
+
+def _service(store: FeatureStore, name: str) -> FeatureService:
+    versions: dict[int, FeatureService] = {}
+    known = store.list_feature_services()
+    for service in known:
+        if service.name == name:
+            return service
+        if match := re.fullmatch(rf"{re.escape(name)}_v(\d+)", service.name):
+            versions[int(match[1])] = service
+    if not versions:
+        listed = ", ".join(sorted(service.name for service in known))
+        raise FeatureStoreError(f"feature service {name!r} is unknown, must be one of: {listed}")
+    return versions[max(versions)]
+
+
+def _definitions() -> list[Any]:
+    """All Feast objects that stand in the modules of the feature repository."""
+    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
+
+    kinds = (Entity, FeatureView, OnDemandFeatureView, FeatureService)
+    found = {}
+    for name in DEFINITIONS:
+        for item in vars(import_module(f"feature_repo.{name}")).values():
+            if isinstance(item, kinds):
+                found[(type(item).__name__, item.name)] = item
+    return list(found.values())
+
+
+def _registered(store: FeatureStore) -> Sequence[Any]:
+    return [
+        *store.list_entities(),
+        *store.list_feature_views(),
+        *store.list_on_demand_feature_views(),
+        *store.list_feature_services(),
+    ]
+
+
+_STORES: dict[tuple[str, str], Any] = {}
+"""Stores for online reads by home and definitions: opening one for each request would cost more than the request."""
+
+
+def _reader(settings: Settings) -> FeatureStore:
+    key = (str(settings.home_path), definitions_digest())
+    if key not in _STORES:
+        apply(settings)
+        _STORES[key] = feature_store(settings)
+    return _STORES[key]
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.home_path / "feast"
+
+
+def _epoch_day(day: date) -> int:
+    return (day - date(1970, 1, 1)).days
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Two processes that apply at once would each write the registry without the other's objects."""
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,212 @@
+"""Builds the feature tables of a day: folds from the earliest changed day on, and fills missing snapshots."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from evergreen.errors import LakeError
+from evergreen.features.fold import PAIR_KEY, fold, newest_states, pair_days, pair_rows
+from evergreen.features.grid import grid
+from evergreen.features.session import read_files
+from evergreen.features.snapshots import customer_snapshots, product_snapshots
+from evergreen.features.tiles import customer_tiles, product_tiles
+from evergreen.lake import Lake, LakeTable, Release, Staged, begin, latest_release, seal
+from evergreen.lake.digest import digest_json
+from evergreen.lake.staged_set import StagedSet
+from evergreen.lake.staging import new_attempt
+from evergreen.logs import log_context
+from evergreen.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+VERSION = "features/1"
+"""Version of the transform. Raise it where the same lines give other rows: everything is then built anew."""
+
+FOLDED = ("pair_features", "daily_customer", "daily_product")
+SNAPSHOTS = ("customer_features", "product_features")
+TABLES = (*FOLDED, *SNAPSHOTS)
+
+BROADCAST_DAYS = 31
+"""The pairs of so many days are few enough to send to every task."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build has to do, found out from table logs alone."""
+
+    day: date
+    transactions: LakeTable  # at the pinned version
+    tables: dict[str, LakeTable]
+    transform: str
+    first_day: date
+    newest_day: date
+    changed_from: date | None  # fold from this day to the newest; None: no line changed
+    snapshots: tuple[date, ...]  # days whose snapshot (`as_of` is the day after) is made
+
+    @property
+    def nothing(self) -> bool:
+        """True where the tables already hold what the lines give."""
+        return self.changed_from is None and not self.snapshots
+
+    @property
+    def rebuild(self) -> bool:
+        """True where nothing that was built before is used."""
+        return self.changed_from is not None and self.changed_from <= self.first_day
+
+
+def plan_build(settings: Settings, day: date) -> Plan:
+    """What `stage_features` would do for a day.
+
+    Raises:
+        LakeError: the day is not in the newest release of transactions.
+    """
+    lake = Lake(settings.lake_path)
+    released = latest_release(lake, "transactions")
+    if released is None:
+        raise LakeError("no transactions are released yet; ingest a day first")
+    transactions = lake.table("transactions", released.versions["transactions"])
+    days = transactions.days()
+    if not days or not days[0] <= day <= days[-1]:
+        span = f"{days[0]} to {days[-1]}" if days else "no day"
+        raise LakeError(f"transactions hold {span}, not {day}; ingest that day first")
+    tables = {name: lake.table(name) for name in TABLES}
+    transform = f"{VERSION}+{digest_json(settings.features.model_dump(mode='json'))[:8]}"
+    changed_from = _earliest_change(lake, tables, transactions, transform)
+    have = set.intersection(*(set(tables[name].digests) for name in SNAPSHOTS))
+    kept = {found for name in SNAPSHOTS for found in tables[name].digests}
+    wanted = {as_of - timedelta(days=1) for as_of in grid(day, settings.training).dates}
+    stale = set() if changed_from is None else {found for found in kept if found >= changed_from}
+    snapshots = {found for found in wanted - have if days[0] <= found <= days[-1]} | stale
+    return Plan(day, transactions, tables, transform, days[0], days[-1], changed_from, tuple(sorted(snapshots)))
+
+
+def stage_features(
+    spark: SparkSession | Callable[[], SparkSession], settings: Settings, day: date, *, run_id: str = ""
+) -> StagedSet:
+    """Stages the feature tables as they must be after the newest released transactions, with snapshots for `day`.
+
+    Folds from the earliest day whose lines changed since the last release of features (all days after it are derived
+    from it), and makes the snapshots that this touches and those of the day's grid that are missing. Stages nothing
+    where nothing changed.
+
+    Args:
+        spark: the session, or what starts it: not called where there is nothing to do.
+        settings: all settings.
+        day: day of data; its snapshot has `as_of = day + 1`.
+        run_id: who asks, for the log.
+
+    Raises:
+        LakeError: the day is not in the newest release of transactions.
+    """
+    lake = Lake(settings.lake_path)
+    attempt = new_attempt()
+    folders = {name: begin(lake, name, attempt) for name in TABLES}
+    plan = plan_build(settings, day)
+    with log_context(run=run_id, day=day, stage="features"):
+        LOG.info("folding from %s, %d snapshots", plan.changed_from or "nowhere: no line changed", len(plan.snapshots))
+        if not plan.nothing:
+            session = spark() if callable(spark) else spark
+            if plan.changed_from is not None:
+                _stage_folded(session, settings, plan, plan.changed_from, folders)
+            if plan.snapshots:
+                _stage_snapshots(session, settings, plan, folders)
+        return _seal(lake, plan, attempt)
+
+
+def _earliest_change(lake: Lake, tables: dict[str, LakeTable], transactions: LakeTable, transform: str) -> date | None:
+    """The earliest day whose lines (or unreleased rows) differ from those of the newest release of features."""
+    first_day = transactions.days()[0]
+    released = latest_release(lake, "features")
+    if released is None or released.inputs.get("transform") != transform:
+        return first_day
+    try:
+        before = lake.table("transactions", int(released.inputs["transactions"])).digests
+    except LakeError:  # vacuumed: what was built from it cannot be compared any more
+        return first_day
+    changed = _different(before, transactions.digests)
+    for name, table in tables.items():  # a build that crashed between two tables leaves rows that no release knows
+        changed |= _different(_released(lake, released, name), table.digests)
+    return min(changed) if changed else None
+
+
+def _released(lake: Lake, released: Release, name: str) -> dict[date, str]:
+    version = released.versions.get(name)
+    return {} if version is None else lake.table(name, version).digests
+
+
+def _different(old: dict[date, str], new: dict[date, str]) -> set[date]:
+    return {day for day in {*old, *new} if old.get(day) != new.get(day)}
+
+
+def _stage_folded(spark: SparkSession, settings: Settings, plan: Plan, start: date, folders: dict[str, Path]) -> None:
+    lines = read_files(spark, plan.transactions.spec, plan.transactions.paths(start, plan.newest_day))
+    days = pair_days(lines)
+    previous = None
+    if not plan.rebuild:
+        stored = plan.tables["pair_features"]
+        history = read_files(spark, stored.spec, stored.paths(None, start - timedelta(days=1)))
+        pairs = days.where("customer_id IS NOT NULL").select(*PAIR_KEY).distinct()
+        few = (plan.newest_day - start).days < BROADCAST_DAYS
+        previous = newest_states(history, sf.broadcast(pairs) if few else pairs)
+    folded = fold(days, previous).persist()
+    categories = settings.features.categories
+    _write(pair_rows(folded), folders["pair_features"], PAIR_KEY)
+    _write(customer_tiles(folded, categories), folders["daily_customer"], ("customer_id",))
+    _write(product_tiles(folded), folders["daily_product"], ("product_id",))
+    folded.unpersist()
+
+
+def _stage_snapshots(spark: SparkSession, settings: Settings, plan: Plan, folders: dict[str, Path]) -> None:
+    as_ofs = [day + timedelta(days=1) for day in plan.snapshots]
+    categories = settings.features.categories
+    customers = customer_snapshots(_tiles(spark, plan, "daily_customer", folders), as_ofs, categories)
+    _write(customers, folders["customer_features"], ("customer_id",))
+    products = product_snapshots(_tiles(spark, plan, "daily_product", folders), as_ofs, categories)
+    _write(products, folders["product_features"], ("product_id",))
+
+
+def _tiles(spark: SparkSession, plan: Plan, name: str, folders: dict[str, Path]) -> DataFrame:
+    """Published tiles before the first folded day, staged ones from it on; up to the newest snapshot's day."""
+    table, newest = plan.tables[name], plan.snapshots[-1]
+    last_published = newest if plan.changed_from is None else min(newest, plan.changed_from - timedelta(days=1))
+    staged = sorted(
+        str(file)
+        for folder in folders[name].glob("event_date=*")
+        if date.fromisoformat(folder.name.removeprefix("event_date=")) <= newest
+        for file in folder.glob("*.parquet")
+    )
+    return read_files(spark, table.spec, [*table.paths(None, last_published), *staged])
+
+
+def _write(rows: DataFrame, folder: Path, key: Iterable[str]) -> None:
+    """One file a day, its rows in the order of the key."""
+    ordered = rows.repartition("event_date").sortWithinPartitions("event_date", *key)
+    ordered.write.mode("append").partitionBy("event_date").parquet(str(folder))
+
+
+def _seal(lake: Lake, plan: Plan, attempt: str) -> StagedSet:
+    inputs = {"transactions": plan.transactions.version, "transform": plan.transform}
+    last = max([plan.newest_day, *(day for table in plan.tables.values() for day in table.days()[-1:])])
+    parts: list[Staged] = []
+    for name in TABLES:
+        if name in SNAPSHOTS:
+            only: tuple[date, ...] | None = plan.snapshots
+        else:
+            only = () if plan.changed_from is None else None
+        start = plan.changed_from or plan.day
+        parts.append(
+            seal(
+                lake, name, attempt, start=start, end=last, transform=plan.transform, inputs=inputs, only=only,
+                mark_empty=name in SNAPSHOTS,
+            )
+        )  # fmt: skip
+    counts = {part.table: part.rows for part in parts} | {"snapshots": len(plan.snapshots)}
+    days = [plan.changed_from or plan.day, *plan.snapshots[:1]]
+    return StagedSet("features", plan.day, min(days), plan.newest_day, tuple(parts), inputs, counts)

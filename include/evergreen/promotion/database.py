@@ -115,13 +115,17 @@ def create_tables(engine: Engine, fields: tuple[str, ...], genesis: str) -> None
     with engine.execution_options(writes=True).begin() as connection:
         METADATA.create_all(connection)
         connection.execute(insert(HEAD).values(id=1, entries=0, hash=genesis))
-        on_sqlite = engine.dialect.name == "sqlite"
-        extract = "json_extract(body, '$.{0}') AS \"{0}\"" if on_sqlite else "body::json ->> '{0}' AS \"{0}\""
-        columns = ", ".join(extract.format(name) for name in fields)
-        connection.exec_driver_sql(f"CREATE VIEW {AUDIT_LOG} AS SELECT sequence, {columns} FROM {ENTRIES.name}")
-        if on_sqlite:
+        connection.exec_driver_sql(audit_log_view(engine.dialect.name, fields))
+        if engine.dialect.name == "sqlite":
             for table in APPEND_ONLY:
                 _refuse_changes(connection, table.name)
+
+
+def audit_log_view(dialect: str, fields: tuple[str, ...]) -> str:
+    """The statement that makes the view `audit_log`: a column a field of the entries."""
+    extract = "json_extract(body, '$.{0}') AS \"{0}\"" if dialect == "sqlite" else "body::json ->> '{0}' AS \"{0}\""
+    columns = ", ".join(extract.format(name) for name in fields)
+    return f"CREATE VIEW {AUDIT_LOG} AS SELECT sequence, {columns} FROM {ENTRIES.name}"
 
 
 def _refuse_changes(connection: Connection, table: str) -> None:

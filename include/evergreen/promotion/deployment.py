@@ -71,13 +71,7 @@ def load_champion(settings: Settings) -> tuple[Champion, Bundle]:
     from evergreen.models.bundle import load_bundle
 
     champion = served(settings)
-    bundle = load_bundle(bundle_folder(settings, champion.bundle_digest))
-    if bundle.digest != champion.bundle_digest:
-        raise PromotionRefusedError(
-            f"the bundle of version {champion.version} has the digest {bundle.digest[:12]}, the ledger says "
-            f"{champion.bundle_digest[:12]}: it is not loaded"
-        )
-    return champion, bundle
+    return champion, load_bundle(bundle_folder(settings, champion.bundle_digest), champion.bundle_digest)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

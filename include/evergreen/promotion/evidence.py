@@ -27,9 +27,6 @@ from evergreen.settings.tree import PROJECT
 FORMAT = "evergreen.evidence/1"
 SOURCES = ("include", "plugins", "dags", "feature_repo")
 SOURCE_SUFFIXES = frozenset({".py", ".yaml", ".yml", ".json", ".sql", ".toml"})
-LOCKS = "requirements"
-# What a verdict depends on; where things lie and how Airflow, Spark and logs are set up does not change it.
-JUDGED_SETTINGS = frozenset({"ingest", "sample", "quality", "features", "training", "evaluation", "promotion"})
 
 
 @dataclass(frozen=True)
@@ -113,16 +110,6 @@ def code_digest(project: Path = PROJECT) -> str:
     """SHA-256 over paths and contents of the source files of the product (not of tests and docs)."""
     paths = (path for folder in SOURCES for path in (project / folder).rglob("*"))
     return _digest_files(project, (path for path in paths if path.suffix in SOURCE_SUFFIXES))
-
-
-def lock_digest(project: Path = PROJECT) -> str:
-    """SHA-256 over the lock files of the Python environment."""
-    return _digest_files(project, (project / LOCKS).rglob("*"))
-
-
-def settings_digest(settings: Settings) -> str:
-    """SHA-256 of the settings that a verdict depends on."""
-    return digest_json(settings.model_dump(mode="json", include=set(JUDGED_SETTINGS)))
 
 
 def plain(value: Any) -> Any:

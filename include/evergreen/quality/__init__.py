@@ -1,0 +1,1 @@
+"""Quality: what staged rows must look like before they are published."""

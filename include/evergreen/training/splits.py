@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from evergreen.settings.training import TrainingSettings
 
@@ -26,12 +25,17 @@ def split_customers(customer_ids: npt.NDArray[Any], training: TrainingSettings) 
 
     SHA-256 of salt and identifier: the same in every process and on every machine, unlike Python's own hash.
     """
-    codes, unique = pd.factorize(np.asarray(customer_ids, object))
-    share = np.fromiter((_share(training.salt, str(one)) for one in unique), np.float64, len(unique))
-    split = np.full(len(unique), Split.TRAIN.value, object)
-    split[share < training.early_stopping_share + training.selection_share] = Split.SELECTION.value
-    split[share < training.early_stopping_share] = Split.EARLY_STOPPING.value
-    return split[codes]
+    identifiers = np.asarray(customer_ids, object).tolist()
+    sides = {one: _side(_share(training.salt, str(one)), training).value for one in set(identifiers)}
+    return np.array([sides[one] for one in identifiers], object)
+
+
+def _side(share: float, training: TrainingSettings) -> Split:
+    if share < training.early_stopping_share:
+        return Split.EARLY_STOPPING
+    if share < training.early_stopping_share + training.selection_share:
+        return Split.SELECTION
+    return Split.TRAIN
 
 
 def _share(salt: str, identifier: str) -> float:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from evergreen.errors import TrainingError
+from evergreen.settings.training import TrainingSettings
+from evergreen.training.dates import training_dates
+
+
+def test_the_dates_of_a_known_day():
+    dates = training_dates(date(2011, 8, 31), TrainingSettings(), first_day=date(2009, 12, 1))
+    assert dates.holdout == date(2011, 8, 4)
+    assert dates.as_ofs[-1] == date(2011, 7, 7)
+    assert dates.as_ofs[0] == date(2011, 5, 19)
+    assert len(dates.as_ofs) == 8
+    assert not dates.short
+
+
+@given(st.dates(date(2000, 1, 1), date(2040, 1, 1)), st.integers(1, 90), st.integers(1, 30), st.integers(1, 20))
+def test_no_label_window_of_training_meets_the_holdout_or_the_future(day, horizon, step, steps):
+    training = TrainingSettings(horizon_days=horizon, step_days=step, steps=steps, min_steps=1)
+    dates = training_dates(day, training)
+    window = timedelta(days=horizon)
+    assert dates.holdout + window - timedelta(days=1) == day  # mature, and the newest that is
+    assert all(as_of + window <= dates.holdout for as_of in dates.as_ofs)
+    assert dates.as_ofs == tuple(sorted(set(dates.as_ofs)))
+
+
+@given(st.integers(60, 400))
+def test_a_short_history_takes_fewer_steps_or_says_how_many_days_it_needs(days):
+    training = TrainingSettings(steps=8, min_steps=2)
+    first = date(2024, 1, 1)
+    needed = 90 + 7 + 56
+    if days >= needed:
+        dates = training_dates(first + timedelta(days=days - 1), training, first_day=first)
+        assert 2 <= len(dates.as_ofs) <= 8
+        assert dates.as_ofs[0] >= first + timedelta(days=90)
+        assert dates.short == (days < needed + 6 * 7)
+    else:
+        with pytest.raises(TrainingError, match=rf"are {days} days, training needs {needed}:"):
+            training_dates(first + timedelta(days=days - 1), training, first_day=first)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"min_steps": 9}, {"early_stopping_share": 0.4, "selection_share": 0.4}, {"candidates": {}}],
+)
+def test_settings_that_cannot_work_are_refused(changes):
+    with pytest.raises(ValidationError):
+        TrainingSettings(**changes)

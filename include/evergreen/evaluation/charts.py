@@ -48,9 +48,8 @@ class Frame:
             parts.append(_text(LEFT - 6, y + 4, _number(share * self.y_max), "end"))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x_label, "middle"))
         middle = (TOP + HEIGHT - BOTTOM) / 2
-        parts.append(
-            f'<text transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(self.y_label)}</text>'
-        )
+        turned = f'transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle"'
+        parts.append(f"<text {turned}>{escape(self.y_label)}</text>")
         return "".join(parts)
 
 
@@ -116,6 +115,5 @@ def _number(value: float) -> str:
 
 
 def _svg(content: str, title: str) -> str:
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(title)}">{content}</svg>'
-    )
+    box = f"0 0 {WIDTH:.0f} {HEIGHT:.0f}"
+    return f'<svg class="chart" viewBox="{box}" role="img" aria-label="{escape(title)}">{content}</svg>'

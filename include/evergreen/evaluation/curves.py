@@ -37,15 +37,23 @@ def calibration_curve(panel: Panel) -> list[dict[str, float | None]]:
     settings = panel.settings
     table = panel.weigh().calibration(settings.calibration_bins)
     samples = np.array(
-        [panel.weigh(weights).calibration(settings.calibration_bins)[:, 2] for weights in draws(len(panel.customers), settings)]
+        [
+            panel.weigh(weights).calibration(settings.calibration_bins)[:, 2]
+            for weights in draws(len(panel.customers), settings)
+        ]
     )
     curve: list[dict[str, float | None]] = []
     for (mass, predicted, bought), column in zip(table, samples.T, strict=True):
         if mass:
             ends = percentile_interval(float(bought), column, settings.confidence).as_dict()
             curve.append(
-                {"pairs": float(mass), "predicted": float(predicted), "bought": float(bought)}
-                | {"low": ends["low"], "high": ends["high"]}
+                {
+                    "pairs": float(mass),
+                    "predicted": float(predicted),
+                    "bought": ends["value"],
+                    "low": ends["low"],
+                    "high": ends["high"],
+                }
             )
     return curve
 

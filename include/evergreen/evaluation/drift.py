@@ -1,8 +1,8 @@
 """Have features or predictions moved away from what the model was trained on? Named tests, on all rows.
 
-Numbers: population stability index over bins of equal shares of the reference (Siddiqi 2006, chapter 9), with a bin of its
-own for missing values. Categories: Jensen-Shannon distance to base 2, 0 (equal) to 1 (nothing in common). Both measure the
-size of a shift: p-values would call any shift significant at hundreds of thousands of rows.
+Numbers: population stability index over bins of equal shares of the reference (Siddiqi 2006, chapter 9), with a bin of
+its own for missing values. Categories: Jensen-Shannon distance to base 2, 0 (equal) to 1 (nothing in common). Both
+measure the size of a shift: p-values would call any shift significant at hundreds of thousands of rows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float32]  # of a column: float32, so that one stored in either precision has the same bins
 
 PREDICTION = "probability"
 PSI = "psi"
@@ -117,19 +118,25 @@ def column_drift(name: str, reference: pd.Series[Any], current: pd.Series[Any], 
     return ColumnDrift(name, test, statistic, limit, statistic >= limit)
 
 
-def bin_edges(reference: Floats, bins: int) -> Floats:
-    """Inner edges of bins that hold equal shares of the reference; fewer where many values are equal.
+def bin_edges(reference: Numbers, bins: int) -> Numbers:
+    """Inner edges of bins `[edge, next edge)` that hold equal shares of the reference.
 
-    A bin is `[edge, next edge)`; values outside the reference's range fall into the outer bins.
+    A value so frequent that it spans a whole bin gets a bin of its own: of a column that is zero in 95 % of the rows,
+    or constant, all quantiles are equal, and no shift would ever be seen. Values outside the reference's range fall
+    into the outer bins.
     """
-    present = reference[~np.isnan(reference)]
+    present = reference[np.isfinite(reference)]
     if not len(present):
-        return np.zeros(0)
-    edges = np.unique(np.quantile(present, np.arange(1, bins) / bins))
-    return edges[edges > present.min()]
+        return np.zeros(0, np.float32)
+    quantiles, spans = np.unique(
+        np.quantile(present, np.arange(bins + 1) / bins).astype(np.float32), return_counts=True
+    )
+    frequent = quantiles[spans > 1]
+    inner = quantiles[(quantiles > present.min()) & (quantiles < present.max())]
+    return np.unique(np.concatenate([inner, frequent, np.nextafter(frequent, np.float32(np.inf))]))
 
 
-def shares(values: Floats, edges: Floats) -> Floats:
+def shares(values: Numbers, edges: Numbers) -> Floats:
     """Share of values in each bin, then of missing ones, shape (len(edges) + 2,); half a row more in each bin.
 
     The half row (Krichevsky & Trofimov 1981) keeps the logarithm of an empty bin finite, and vanishes with many rows.
@@ -158,7 +165,7 @@ def jensen_shannon_distance(reference: Floats, current: Floats) -> float:
 
 
 def _psi_of(reference: pd.Series[Any], current: pd.Series[Any], bins: int) -> float:
-    old, new = reference.to_numpy(np.float64), current.to_numpy(np.float64)
+    old, new = reference.to_numpy(np.float32), current.to_numpy(np.float32)
     edges = bin_edges(old, bins)
     return population_stability_index(shares(old, edges), shares(new, edges))
 
@@ -166,9 +173,8 @@ def _psi_of(reference: pd.Series[Any], current: pd.Series[Any], bins: int) -> fl
 def _distance_of(reference: pd.Series[Any], current: pd.Series[Any]) -> float:
     old, new = (column.value_counts(normalize=True, dropna=False) for column in (reference, current))
     names = old.index.union(new.index)
-    return jensen_shannon_distance(
-        old.reindex(names, fill_value=0.0).to_numpy(np.float64), new.reindex(names, fill_value=0.0).to_numpy(np.float64)
-    )
+    both: list[Floats] = [np.asarray(side.reindex(names, fill_value=0.0), np.float64) for side in (old, new)]
+    return jensen_shannon_distance(*both)
 
 
 def _is_number(column: pd.Series[Any]) -> bool:

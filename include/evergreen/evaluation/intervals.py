@@ -108,12 +108,12 @@ def paired_gains(
         EvaluationError: the two did not score the same pairs in the same order.
     """
     challenger.check_same_pairs(champion)
-    sign = np.array([1.0 if METRICS[metric].higher_is_better else -1.0 for metric in metrics])
+    sign: Floats = np.array([1.0 if METRICS[metric].higher_is_better else -1.0 for metric in metrics])
     new, old = Panel(challenger, settings), Panel(champion, settings)
 
     def gain(weights: Floats | None = None) -> Floats:
         ours, theirs = new.measure(weights, metrics), old.measure(weights, metrics)
-        return sign * np.array([ours[metric] - theirs[metric] for metric in metrics])
+        return np.array([ours[metric] - theirs[metric] for metric in metrics]) * sign
 
     samples = np.array([gain(weights) for weights in draws(len(new.customers), settings)])
     estimates = gain()
@@ -127,8 +127,8 @@ def percentile_interval(estimate: float, samples: Floats, confidence: float) -> 
     """The middle `confidence` of the samples, widened where needed to hold the estimate itself.
 
     Widening matters for the calibration error alone: it is a sum of absolute gaps, to which every resample adds noise,
-    so that all resamples of a well calibrated model may lie above the estimate. NaN if more than a tenth of the resamples
-    have no value: so rare a class allows no interval.
+    so that all resamples of a well calibrated model may lie above the estimate. NaN if more than a tenth of the
+    resamples have no value: so rare a class allows no interval.
     """
     finite = samples[np.isfinite(samples)]
     if not np.isfinite(estimate) or len(finite) < 0.9 * len(samples):

@@ -36,13 +36,21 @@ METRICS: dict[str, Metric] = {
         Metric("log_loss", "Log loss", False, "Mean negative log-likelihood, nats per pair."),
         Metric("brier", "Brier score", False, "Mean squared difference of probability and label."),
         Metric("ece", "ECE", False, "Expected calibration error over bins of equal mass."),
-        Metric("accuracy", "Accuracy", True, "Share of right decisions at the threshold; says little at a low base rate."),
-        Metric("precision", "Precision", True, "Share of contacts at the threshold that were bought again; 0 without any."),
+        Metric(
+            "accuracy", "Accuracy", True, "Share of right decisions at the threshold; says little at a low base rate."
+        ),
+        Metric(
+            "precision", "Precision", True, "Share of contacts at the threshold that were bought again; 0 without any."
+        ),
         Metric("recall", "Recall", True, "Share of what was bought again that reaches the threshold."),
         Metric("f1", "F1", True, "Harmonic mean of precision and recall at the threshold."),
         Metric("ndcg_at_10", "NDCG@10", True, "Mean over customers who bought anything again."),
-        Metric("recall_at_10", "Recall@10", True, "Share of a customer's purchases among their first ten; mean over those."),
-        Metric("campaign_profit", "Campaign profit", True, "Currency units per 1,000 customers under the contact policy."),
+        Metric(
+            "recall_at_10", "Recall@10", True, "Share of a customer's purchases among their first ten; mean over those."
+        ),
+        Metric(
+            "campaign_profit", "Campaign profit", True, "Currency units per 1,000 customers under the contact policy."
+        ),
     )
 }
 TOP = 10  # the length of the list in NDCG@10 and recall@10
@@ -79,9 +87,7 @@ class Panel:
         total = matrix.sum(axis=1) if customer_weights is None else (matrix * customer_weights).sum(axis=1)
         return dict(zip(names, total.tolist(), strict=True))
 
-    def measure(
-        self, customer_weights: Floats | None = None, metrics: Iterable[str] | None = None
-    ) -> dict[str, float]:
+    def measure(self, customer_weights: Floats | None = None, metrics: Iterable[str] | None = None) -> dict[str, float]:
         """All metrics, or those that are named, under a weight a customer (a count of how often each was drawn).
 
         A metric that is not defined for these pairs (ROC AUC with one class, say) is NaN.
@@ -102,15 +108,15 @@ def measure(scores: Scores, settings: EvaluationSettings) -> dict[str, float]:
     return Panel(scores, settings).measure()
 
 
-def _sums(
-    codes: npt.NDArray[np.intp], scores: Scores, settings: EvaluationSettings
-) -> tuple[tuple[str, ...], Floats]:
+def _sums(codes: npt.NDArray[np.intp], scores: Scores, settings: EvaluationSettings) -> tuple[tuple[str, ...], Floats]:
     """Additive parts of the metrics, one row a part, one column a customer."""
     labels = scores.labels.astype(np.float64)
     probabilities = scores.probabilities
     places = Places.of(codes, probabilities)
     said_yes = (probabilities >= settings.policy.decision_threshold).astype(np.float64)
-    contacted = said_yes if settings.policy.rule is ContactRule.THRESHOLD else places.share_in_top(settings.policy.top_k)
+    contacted = (
+        said_yes if settings.policy.rule is ContactRule.THRESHOLD else places.share_in_top(settings.policy.top_k)
+    )
     # Clipped as in sklearn.metrics.log_loss: a certain answer that is wrong costs 36 nats, not infinity.
     eps = np.finfo(np.float64).eps
     likelihood = np.clip(np.where(scores.labels == 1, probabilities, 1 - probabilities), eps, 1 - eps)
@@ -126,7 +132,9 @@ def _sums(
         "probability": probabilities,
     }
     count = int(codes.max()) + 1
-    rows = {name: np.bincount(codes, weights=values, minlength=count) for name, values in parts.items()}
+    rows: dict[str, Floats] = {
+        name: np.bincount(codes, weights=values, minlength=count).astype(np.float64) for name, values in parts.items()
+    }
     ndcg, recall, positives = ndcg_by_customer(places, scores.labels, TOP)
     rows |= {"customers": np.ones(count), "buyers": (positives > 0).astype(float), "ndcg": ndcg, "list_recall": recall}
     return tuple(rows), np.stack(list(rows.values()))

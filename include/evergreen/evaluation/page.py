@@ -66,7 +66,7 @@ def write_html(
 def figure(value: float | None, metric: str) -> str:
     """A metric's value as a reader wants it; a dash where it is not defined."""
     if value is None:
-        return "–"
+        return "-"
     if metric == "campaign_profit":
         return f"{value:,.0f}"
     return f"{value:.2f}" if metric == "average_precision_lift" else f"{value:.4f}"
@@ -92,13 +92,11 @@ def _charts(evaluation: Evaluation, champion: Evaluation | None) -> dict[str, An
     return {
         "legend": [(name, style) for name, style, _ in lines],
         "roc": _svg(
-            line_chart(
-                Frame("False positive share", "Recall"), [*roc, Line("chance", [(0, 0), (1, 1)], "guide")]
-            )
+            line_chart(Frame("False positive share", "Recall"), [*roc, Line("chance", [(0, 0), (1, 1)], "guide")])
         ),
         "precision_recall": _svg(
             line_chart(
-                Frame("Recall", "Precision", y_max=min(1.0, 1.1 * max([*precisions, base_rate]))),
+                Frame("Recall", "Precision", y_max=min(1.0, 1.1 * max([*precisions, base_rate, 0.01]))),
                 [*steps, Line("base rate", [(0, base_rate), (1, base_rate)], "guide")],
             )
         ),

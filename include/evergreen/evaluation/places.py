@@ -42,12 +42,16 @@ class Places:
 
     def share_in_top(self, k: int) -> Floats:
         """Chance of each pair to stand among its customer's first k, shape (n,)."""
-        return (np.minimum(self.after, k) - np.minimum(self.first, k)) / (self.after - self.first)
+        inside = np.minimum(self.after, k) - np.minimum(self.first, k)
+        shares: Floats = inside / (self.after - self.first)
+        return shares
 
     def discount(self, k: int) -> Floats:
         """Mean discount 1 / log2(place + 1) of each pair's places, 0 beyond place k, shape (n,)."""
         gained = _gained(k)
-        return (gained[np.minimum(self.after, k)] - gained[np.minimum(self.first, k)]) / (self.after - self.first)
+        inside = gained[np.minimum(self.after, k)] - gained[np.minimum(self.first, k)]
+        mean: Floats = inside / (self.after - self.first)
+        return mean
 
 
 def _gained(k: int) -> Floats:
@@ -62,7 +66,7 @@ def ndcg_by_customer(places: Places, labels: npt.NDArray[np.int8], k: int) -> tu
     among the first k. Both are 0 for customers without a positive, whom the mean must leave out.
     """
     count = int(places.customers.max()) + 1
-    positives = np.bincount(places.customers, weights=labels, minlength=count)
+    positives = np.bincount(places.customers, weights=labels, minlength=count).astype(np.float64)
     found = np.bincount(places.customers, weights=labels * places.share_in_top(k), minlength=count)
     gained = np.bincount(places.customers, weights=labels * places.discount(k), minlength=count)
     ideal = _gained(k)[np.minimum(positives, k).astype(np.intp)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,9 @@ class Ranking:
         self.probabilities: Floats = probabilities[self.order]
         new_step = np.diff(self.probabilities, prepend=np.inf) != 0
         self.step_of_row: Ints = np.cumsum(new_step) - 1
-        self.step_starts: Ints = np.append(np.flatnonzero(new_step), len(self.order))  # last entry: end of the last step
+        self.step_starts: Ints = np.append(
+            np.flatnonzero(new_step), len(self.order)
+        )  # last entry: end of the last step
         self.positive_rows: Ints = np.flatnonzero(labels[self.order])
         self.positive_steps, self.first_positives = np.unique(self.step_of_row[self.positive_rows], return_index=True)
 
@@ -100,7 +103,7 @@ class WeighedRanking:
         positive_weights = np.concatenate([[0.0], np.cumsum(self.weights[ranking.positive_rows])])
         bought = np.diff(positive_weights[np.searchsorted(ranking.positive_rows, cuts)])
         masses = self.weights * ranking.probabilities
-        predicted = np.array([masses[start:end].sum() for start, end in zip(cuts[:-1], cuts[1:], strict=True)])
+        predicted = np.array([masses[start:end].sum() for start, end in pairwise(cuts)])
         empty = np.full(bins, np.nan)
         table = [
             mass,

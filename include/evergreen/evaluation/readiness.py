@@ -54,7 +54,9 @@ def readiness(
     base_rate = counts["positives"] / counts["pairs"]
     return [
         *(_enough(name, counts[name], getattr(floors, name)) for name in ("pairs", "positives", "customers")),
-        _at_least("roc_auc", metrics, floors.roc_auc, "add features that tell the pairs apart, or look for broken ones"),
+        _at_least(
+            "roc_auc", metrics, floors.roc_auc, "add features that tell the pairs apart, or look for broken ones"
+        ),
         _at_least(
             "average_precision_lift",
             metrics,
@@ -74,7 +76,9 @@ def overall(rows: list[Row]) -> Status:
 
 def _enough(name: str, seen: int, least: int) -> Row:
     status = Status.PASSED if seen >= least else Status.FAILED
-    advice = "" if seen >= least else f"wait for {least - seen:,} more, or widen the holdout: intervals would say nothing"
+    advice = (
+        "" if seen >= least else f"wait for {least - seen:,} more, or widen the holdout: intervals would say nothing"
+    )
     return Row(f"Labelled {name}", status, f"{seen:,}", f"at least {least:,}", advice)
 
 
@@ -108,7 +112,9 @@ def _beats_heuristics(
     figures = metrics.get(name, {})
     rivals = {rival: table[name] for rival, table in heuristics.items() if _whole(table.get(name))}
     if not rivals or not _whole(figures):
-        return Row(title, Status.FAILED, _shown(figures), "no figures", "score the heuristics on the same holdout pairs")
+        return Row(
+            title, Status.FAILED, _shown(figures), "no figures", "score the heuristics on the same holdout pairs"
+        )
     best = max(rivals, key=lambda rival: rivals[rival]["value"] or 0.0)
     limit = f"interval above {best} {_shown(rivals[best])}"
     ours, theirs = {key: value or 0.0 for key, value in figures.items()}, rivals[best]
@@ -130,13 +136,18 @@ def _advice(status: Status, figures: Figures, advice: str) -> str:
         return ""
     if not _whole(figures):
         return "not defined on these pairs: a class is missing or too rare"
-    return advice if status is Status.FAILED else f"the interval holds the limit, more pairs would tell; if it persists, {advice}"
+    return (
+        advice
+        if status is Status.FAILED
+        else f"the interval holds the limit, more pairs would tell; if it persists, {advice}"
+    )
 
 
 def _shown(figures: Figures) -> str:
     if not _whole(figures):
         return "not defined"
-    return "{value:.4f} [{low:.4f}, {high:.4f}]".format(**figures)
+    value, low, high = (figures[key] or 0.0 for key in ("value", "low", "high"))
+    return f"{value:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def as_json(rows: list[Row]) -> dict[str, Any]:

@@ -59,8 +59,7 @@ def evaluate(scores: Scores, settings: EvaluationSettings, heuristics: Mapping[s
         rivals[name] = Panel(rival, settings)
     totals = panel.totals()
     counts = {
-        name: round(totals[name])
-        for name in ("pairs", "positives", "customers", "buyers", "contacts", "conversions")
+        name: round(totals[name]) for name in ("pairs", "positives", "customers", "buyers", "contacts", "conversions")
     }
     metrics = _metrics(panel)
     of_rivals = {name: _metrics(rival) for name, rival in rivals.items()}

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from evergreen.errors import EvaluationError
 
+
 @dataclass(frozen=True)
 class Scores:
     """Labels and probabilities of n pairs, row by row.

@@ -56,7 +56,9 @@ def sizeable_slices(scores: Scores, minimum: SliceSettings) -> Iterator[Slice]:
         codes, names = pd.factorize(labels, sort=True)
         members = [np.flatnonzero(codes == code) for code in range(len(names))]
         large = [_is_large(scores, rows, minimum) for rows in members]
-        found = [Slice(dimension, str(name), rows) for name, rows, big in zip(names, members, large, strict=True) if big]
+        found = [
+            Slice(dimension, str(name), rows) for name, rows, big in zip(names, members, large, strict=True) if big
+        ]
         small = [rows for rows, big in zip(members, large, strict=True) if not big]
         yield from sorted(found, key=lambda one: -len(one.rows))
         if small and _is_large(scores, rest := np.sort(np.concatenate(small)), minimum):

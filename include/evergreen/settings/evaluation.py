@@ -37,7 +37,9 @@ class PolicySettings(Section):
     @property
     def decision_threshold(self) -> float:
         """The threshold with `auto` resolved, at most 1."""
-        return min(1.0, self.cost_per_contact / self.margin_per_conversion) if self.threshold == "auto" else self.threshold
+        return (
+            min(1.0, self.cost_per_contact / self.margin_per_conversion) if self.threshold == "auto" else self.threshold
+        )
 
 
 class SliceSettings(Section):
@@ -83,7 +85,9 @@ class DriftSettings(Section):
         "value for all rows of a day and move with the season by design; figures of a single day, which move with the "
         "day of the week.",
     )  # fmt: skip
-    report_rows: int = Field(5_000, ge=100, description="Rows of each side in the Evidently page (the verdict uses all).")
+    report_rows: int = Field(
+        5_000, ge=100, description="Rows of each side in the Evidently page (the verdict uses all)."
+    )
     report_columns: int = Field(20, ge=1, description="Columns in the Evidently page: those that moved most.")
     seed: int = Field(11, ge=0, description="Seed of the Evidently page's sample.")
 

@@ -129,5 +129,7 @@ def test_a_class_too_rare_for_resampling_has_no_interval(quick) -> None:
     names = np.array([f"c{number}" for number in range(40)], dtype=object)
     labels = np.zeros(40, np.int8)
     labels[3] = 1
-    interval = bootstrap(Panel(Scores(names, names, labels, np.linspace(0.1, 0.4, 40)), quick)).interval("roc_auc", LEVEL)
+    interval = bootstrap(Panel(Scores(names, names, labels, np.linspace(0.1, 0.4, 40)), quick)).interval(
+        "roc_auc", LEVEL
+    )
     assert interval.as_dict() == {"value": pytest.approx(3 / 39), "low": None, "high": None}

@@ -78,6 +78,10 @@ class Service:
         started.returncode = 0  # the process outlives this one on purpose: no ResourceWarning when the handle goes
         return started.pid
 
+    def stop(self, *, timeout_seconds: float = 20.0) -> bool:
+        """Ends the process and its children. True where it ran."""
+        return stop([self], timeout_seconds=timeout_seconds)
+
     def tail(self, lines: int = 15) -> str:
         """The last lines of the log, empty where there is none."""
         try:
@@ -142,7 +146,8 @@ def refuse_taken_port(host: str, port: int, *, needs: str, setting: str) -> None
 def _listener(port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            here = connection.laddr and connection.laddr.port == port
+            if here and connection.status == psutil.CONN_LISTEN and connection.pid:
                 return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
     except psutil.Error:
         pass  # other users' sockets may not be looked at

@@ -1,0 +1,62 @@
+"""Train every candidate model on the newest day and register the best as challenger.
+
+- **Starts on**: asset `features`. By hand: give `day`.
+- **Publishes**: asset `challenger`.
+- **Skips** (the reason is in the log of `dataset`): days older than the newest published one, days that a backfill
+  loaded, and what assets start when `settings.retraining.mode` is `controlled`. `force` trains all the same.
+- **The holdout** is written but not read here: candidates are chosen on held-out customers at the training dates.
+- **Running it again** is safe: the same features give the same training set, the same bundle and the same version.
+- **To add a candidate**: an entry in `settings.training.candidates`, and a file in `evergreen/models/candidates` if it
+  is another kind of model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Param, PartitionedAssetTimetable, dag, task
+
+from evergreen_airflow.assets import CHALLENGER, FEATURES
+from evergreen_airflow.defaults import DAY, DEFAULTS, Tag, day_param
+from evergreen_airflow.operators.quality import GreatExpectationsOperator
+from evergreen_airflow.operators.training import RegisterChallengerOperator, TrainingSetOperator, TrainProcessOperator
+
+
+@dag(
+    schedule=PartitionedAssetTimetable(assets=FEATURES),
+    max_active_runs=1,
+    params={
+        "day": day_param("Train on the data up to this day. Empty: the day of the run's partition."),
+        "force": Param(
+            False, type="boolean", title="Force", description="Train although it is not the newest published day."
+        ),
+    },
+    tags=[Tag.MODEL, Tag.RETRAINING, Tag.DAILY],
+    doc_md=__doc__,
+    **DEFAULTS,
+)
+def train_candidates() -> None:
+    """Builds and checks the training set, trains each candidate in a process of its own, registers the best."""
+
+    @task
+    def specs(training_set: dict[str, Any]) -> list[dict[str, Any]]:
+        """One training spec a candidate of the settings."""
+        from evergreen.settings import load_settings
+        from evergreen.training.spec import make_specs
+
+        return make_specs(load_settings(), training_set)
+
+    dataset = TrainingSetOperator(task_id="dataset", day=DAY, force="{{ params.force }}")
+    check = GreatExpectationsOperator(task_id="check", suite="training_set", staged=dataset.output)
+    candidates = specs(dataset.output)
+    train = TrainProcessOperator.partial(task_id="train", map_index_template="{{ task.spec.candidate }}").expand(
+        spec=candidates
+    )
+    register = RegisterChallengerOperator(
+        task_id="register", training_set=dataset.output, trained=train.output, outlets=[CHALLENGER]
+    )
+
+    dataset >> check >> candidates >> train >> register
+
+
+train_candidates()

@@ -1,0 +1,144 @@
+"""Training sets, trainers and the registry."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
+
+from evergreen_airflow.defaults import HEAVY_POOL, emit, is_backfill, parse_day
+from evergreen_airflow.links import MlflowLink
+from evergreen_airflow.operators.process import JobProcess
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from evergreen.settings import Settings
+
+
+class TrainingSetOperator(BaseOperator):
+    """Builds the point-in-time training set of a day, or finds it by its inputs; skips days that nobody trains on.
+
+    Skipped are runs that a backfill started, days older than the newest published one, and, with
+    `settings.retraining.mode: controlled`, what only the schedule asks for. `force` builds it all the same.
+
+    :param day: newest day of data. Templated.
+    :param force: `True` (as text, from a param) skips nothing. Templated.
+    """
+
+    template_fields: Sequence[str] = ("day", "force")
+
+    def __init__(self, *, day: str, force: str = "", **kwargs: Any) -> None:
+        kwargs.setdefault("pool", HEAVY_POOL)
+        super().__init__(**kwargs)
+        self.day = day
+        self.force = force
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Builds and returns the set's summary: `folder`, `digest`, dates, rows."""
+        from evergreen.settings import load_settings
+        from evergreen.training.dataset import build_training_set
+
+        settings = load_settings()
+        day = parse_day(self.day, context["run_id"])
+        reason = "" if self.force.lower() == "true" else why_not_train(settings, day, context)
+        if reason:
+            raise AirflowSkipException(f"{reason}. To train all the same: trigger with `force`")
+        return build_training_set(settings, day, run_id=context["run_id"]).summary()
+
+
+class TrainProcessOperator(BaseOperator):
+    """Runs the trainer's entry point as a child process, the very one that a container would run.
+
+    :param spec: one training spec (`evergreen.training.spec`). Templated.
+    :raises EvergreenError: the trainer refused; its own message.
+    :raises RuntimeError: it crashed or was killed.
+    """
+
+    template_fields: Sequence[str] = ("spec",)
+
+    def __init__(self, *, spec: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("pool", HEAVY_POOL)
+        super().__init__(**kwargs)
+        self.spec = spec
+        self._job: JobProcess | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Trains into a folder of this attempt and returns the trainer's result."""
+        from evergreen.settings import load_settings
+
+        drafts = load_settings().home_path / "models" / "drafts"
+        drafts.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{self.spec['candidate']}-", dir=drafts))
+        spec = folder / "spec.json"
+        spec.write_text(json.dumps(self.spec))
+        self._job = JobProcess("evergreen.jobs.train", ["--spec", str(spec), "--out", str(folder / "bundle")])
+        return self._job.run(self.log.info)
+
+    def on_kill(self) -> None:
+        """Ends the trainer and its threads."""
+        if self._job is not None:
+            self._job.kill()
+
+
+class RegisterChallengerOperator(BaseOperator):
+    """Logs all candidates to MLflow and registers the best by inner validation as challenger.
+
+    :param training_set: what `TrainingSetOperator` returned. Templated.
+    :param trained: what the trainers returned. Templated.
+    """
+
+    template_fields: Sequence[str] = ("training_set", "trained")
+    operator_extra_links = (MlflowLink(),)
+
+    def __init__(self, *, training_set: Any, trained: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.training_set = training_set
+        self.trained = trained
+        self.mlflow_url = ""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Registers, and emits an event for the day that the challenger was trained on."""
+        from evergreen.settings import load_settings
+        from evergreen.training.register import register_challenger
+
+        settings = load_settings()
+        training_set: Mapping[str, Any] = self.training_set
+        day = date.fromisoformat(training_set["day"])
+        registered = register_challenger(settings, day, list(self.trained), training_set, run_id=context["run_id"])
+        self.mlflow_url = f"http://127.0.0.1:{settings.mlflow.port}/{registered['mlflow_url_path']}"
+        self.log.info(
+            "version %s: %s, %s",
+            *(registered["version"], registered["candidate"], "new" if registered["new"] else "registered before"),
+        )
+        extra = {key: registered[key] for key in ("version", "bundle_digest", "training_set_digest", "new")}
+        emit(context, self.outlets, day, {"challenger": registered, **extra})
+        return registered
+
+
+def why_not_train(settings: Settings, day: date, context: Mapping[str, Any]) -> str:
+    """Why nobody trains on this day in this run; empty where somebody does."""
+    if is_backfill(context):
+        return f"{day} was loaded by a backfill, which trains nothing"
+    newest = newest_published_day(settings)
+    if newest is not None and day < newest:
+        return f"{day} is not the newest published day, {newest} is"
+    run_type = context["dag_run"].run_type
+    by_event = str(getattr(run_type, "value", run_type)) == "asset_triggered"
+    if by_event and settings.retraining.mode == "controlled":
+        return "settings.retraining.mode is 'controlled': the retrain controller decides when to train"
+    return ""
+
+
+def newest_published_day(settings: Settings) -> date | None:
+    """The newest day for which features were released, None before the first."""
+    from evergreen.lake import Lake, latest_release
+
+    release = latest_release(Lake(settings.lake_path), "features")
+    return release.day if release else None

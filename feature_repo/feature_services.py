@@ -1,4 +1,4 @@
-"""What models and people ask for. A service never changes once a model was trained on it: a new one gets a new number."""
+"""What models and people ask for. A service that a model was trained on never changes: a new one gets a new number."""
 
 from __future__ import annotations
 

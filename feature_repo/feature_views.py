@@ -14,10 +14,10 @@ from feature_repo.entities import customer, product
 TYPES = {"int64": Int64, "float64": Float64, "string": String, "list<int64>": Array(Int64)}
 
 ACTIVE = timedelta(days=364)
-"""A pair bought on day d is seen from d + 1 on and stays active for 365 days: to d + 365 inclusive, as Feast counts TTLs."""
+"""A pair bought on day d is seen from d + 1 on and is active up to d + 365, inclusive, as Feast counts TTLs."""
 
 SNAPSHOT = timedelta(hours=12)
-"""A snapshot is true at its own `as_of` alone. Feast reads 0 as no limit, and one day, inclusive, would let yesterday's in."""
+"""A snapshot is true at its own `as_of` alone. Feast reads 0 as no limit; one day, inclusive, lets in yesterday's."""
 
 
 def fields(columns: tuple[Column, ...]) -> list[Field]:

@@ -1,8 +1,8 @@
 """Feast offline store over the lake: Delta tables at pinned versions, joined point in time by DuckDB.
 
-Feast's own DuckDB store cannot do this: for Delta it downloads a DuckDB extension at run time, and a glob over the table's
-folder also reads files that a later version has replaced. Here the lake names the files of the version, and an ASOF join
-replaces a join of every observation with every label row.
+Feast's own DuckDB store cannot do this: for Delta it downloads a DuckDB extension at run time, and a glob over the
+table's folder also reads files that a later version has replaced. Here the lake names the files of the version, and an
+ASOF join replaces a join of every observation with every label row.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.value_type import ValueType
+from pydantic import Field
 
 from evergreen.errors import FeatureStoreError
 from evergreen.lake import Lake, LakeTable
@@ -134,7 +135,7 @@ class DeltaOfflineStoreConfig(FeastConfigBaseModel):
     type: Literal["feature_repo.stores.delta.DeltaOfflineStore"] = "feature_repo.stores.delta.DeltaOfflineStore"
     lake: str
     """Root folder of the lake, relative to the feature repository."""
-    versions: dict[str, int] = {}
+    versions: dict[str, int] = Field(default_factory=dict)
     """Pinned versions by table; the newest where a table is not named."""
     memory_gib: float = 2.0
     threads: int | None = None
@@ -298,7 +299,12 @@ class _ViewJoin:
         )
 
     def run(
-        self, connection: duckdb.DuckDBPyConnection, config: RepoConfig, entities: pd.DataFrame, at: pd.Series, cut: bool
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        config: RepoConfig,
+        entities: pd.DataFrame,
+        at: pd.Series,
+        cut: bool,
     ) -> pa.Table:
         """The view's columns, one row a label row, in their order; nulls where nothing matches."""
         labels = pa.table(
@@ -318,13 +324,13 @@ class _ViewJoin:
             (first, last),
             newest_of=[*self.keys, SEEN] if created and not cut else [],
         )
-        taken = ", ".join(f"found.{_quote(old)} AS {_quote(new)}" for old, new in self.columns.items())
-        missing = f"labels LEFT JOIN found ON labels.{ROW} = found.{ROW}"
+        taken = [f"found.{_quote(old)} AS {_quote(new)}" for old, new in self.columns.items()]
         joined = self._newest_created_by_then(rows) if cut and created else self._newest(rows)
         found = connection.sql(
-            f"WITH found AS ({joined}) SELECT labels.{ROW}{', ' if taken else ''}{taken} FROM {missing} ORDER BY labels.{ROW}"
+            f"WITH found AS ({joined}) SELECT {', '.join([f'labels.{ROW}', *taken])} "
+            f"FROM labels LEFT JOIN found ON labels.{ROW} = found.{ROW} ORDER BY labels.{ROW}"
         ).to_arrow_table()
-        if found[ROW].to_pylist()[-1:] != [len(entities) - 1][: len(entities)] or found.num_rows != len(entities):
+        if found.num_rows != len(entities):
             raise FeatureStoreError(
                 f"{self.source.table}: {len(entities)} label rows went into the join, {found.num_rows} came out"
             )
@@ -342,8 +348,9 @@ class _ViewJoin:
         equal = [f"labels.{_quote(key)} = rows.{_quote(key)}" for key in self.keys]
         bounds = [f"rows.{SEEN} <= labels.{AT}", f"rows.{CREATED} <= labels.{AT}"]
         within = [f"labels.{AT} - rows.{SEEN} <= {self.ttl // MICROSECOND}"] if self.ttl else []
+        on = " AND ".join([*equal, *bounds, *within])
         return (
-            f"SELECT labels.{ROW}, rows.* FROM labels JOIN ({rows}) AS rows ON {' AND '.join([*equal, *bounds, *within])} "
+            f"SELECT labels.{ROW}, rows.* FROM labels JOIN ({rows}) AS rows ON {on} "
             f"QUALIFY row_number() OVER (PARTITION BY labels.{ROW} ORDER BY {SEEN} DESC, {CREATED} DESC) = 1"
         )
 

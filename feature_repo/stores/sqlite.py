@@ -1,7 +1,7 @@
-"""Feast online store in one SQLite file: one row per entity and view, written in transactions that readers never see half of.
+"""Feast online store in one SQLite file: one row per entity and view, in transactions that readers never see half of.
 
-Feast's own SQLite store writes one row per entity AND feature, one statement each, and lets an old day overwrite a newer one
-(measured against this one: `benchmarks/online-store.json`).
+Feast's own SQLite store writes one row per entity AND feature, one statement each, and lets an old day overwrite a
+newer one. Both are measured in `benchmarks/online-store.json`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 from feast import Entity, FeatureView
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
+from feast.protos.feast.types.Value_pb2 import Int64List, RepeatedValue, Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from feast.type_map import python_values_to_proto_values
+from feast.value_type import ValueType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -41,8 +44,8 @@ class RowSqliteOnlineStoreConfig(FeastConfigBaseModel):
 class RowSqliteOnlineStore(OnlineStore):
     """Online store of one machine. An older row never replaces a newer one of the same entity.
 
-    A row's values are one protobuf message in the order of the view's features at the time of writing (its layout), so that
-    a view may gain and lose features without rewriting what is stored.
+    A row's values are one protobuf message in the order of the view's features when it was written (its layout), so
+    that a view may gain and lose features without rewriting what is stored.
     """
 
     def __init__(self) -> None:
@@ -56,26 +59,50 @@ class RowSqliteOnlineStore(OnlineStore):
         if not data:
             return
         names = list(data[0][1])
-        with self.transaction(config) as connection:
-            layout = self._layout(connection, names)
-            connection.executemany(
-                f"INSERT INTO {_table(config, table)} (entity_key, event_time, created_time, layout, features) "
-                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (entity_key) DO UPDATE SET event_time = excluded.event_time, "
-                "created_time = excluded.created_time, layout = excluded.layout, features = excluded.features "
-                "WHERE excluded.event_time >= event_time",
-                (
-                    (
-                        _key(config, key),
-                        _microseconds(seen),
-                        None if created is None else _microseconds(created),
-                        layout,
-                        RepeatedValue(val=[values[name] for name in names]).SerializeToString(),
-                    )
-                    for key, values, seen, created in data
-                ),
+        rows = (
+            (
+                _key(config, key),
+                _microseconds(seen),
+                None if created is None else _microseconds(created),
+                RepeatedValue(val=[values[name] for name in names]).SerializeToString(),
             )
+            for key, values, seen, created in data
+        )
+        self._write(config, table, names, rows)
         if progress:
             progress(len(data))
+
+    def write_table(self, config: RepoConfig, view: FeatureView, rows: pa.Table) -> None:
+        """Writes an Arrow table of keys, features and event times, as the offline store gives it.
+
+        The same rows as by Feast's own way (Arrow, pandas, a dictionary of messages a row), in a third of the time.
+        """
+        names = [field.name for field in view.features]
+        keys = [field.name for field in view.entity_columns]
+        batch = config.materialization_config.online_write_batch_size or max(rows.num_rows, 1)
+        with self.transaction(config):
+            for start in range(0, rows.num_rows, batch):
+                some = rows.slice(start, batch)
+                columns = [_messages(some[field.name], field.dtype.to_value_type()) for field in view.features]
+                entities = [_messages(some[field.name], field.dtype.to_value_type()) for field in view.entity_columns]
+                created = view.batch_source.created_timestamp_column
+                times = zip(
+                    some[view.batch_source.timestamp_field].cast(pa.int64()).to_pylist(),
+                    some[created].cast(pa.int64()).to_pylist() if created else [None] * some.num_rows,
+                    strict=True,
+                )
+                written = (
+                    (
+                        _key(config, EntityKey(join_keys=keys, entity_values=entity)),
+                        seen,
+                        known,
+                        RepeatedValue(val=values).SerializeToString(),
+                    )
+                    for entity, (seen, known), values in zip(
+                        zip(*entities, strict=True), times, zip(*columns, strict=True), strict=True
+                    )
+                )
+                self._write(config, view, names, written)
 
     def online_read(
         self,
@@ -110,12 +137,12 @@ class RowSqliteOnlineStore(OnlineStore):
     ) -> None:
         """Makes the tables of new views and drops those of deleted ones."""
         with self.transaction(config) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS layouts (id INTEGER PRIMARY KEY, names TEXT UNIQUE NOT NULL)")
+            connection.execute("CREATE TABLE IF NOT EXISTS layouts (id INTEGER PRIMARY KEY, names TEXT UNIQUE)")
             connection.execute("CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, text TEXT NOT NULL)")
             for view in tables_to_keep:
                 connection.execute(
                     f"CREATE TABLE IF NOT EXISTS {_table(config, view)} (entity_key BLOB PRIMARY KEY, "
-                    "event_time INTEGER NOT NULL, created_time INTEGER, layout INTEGER NOT NULL, features BLOB NOT NULL)"
+                    "event_time INTEGER NOT NULL, created_time INTEGER, layout INTEGER, features BLOB NOT NULL)"
                 )
             for view in tables_to_delete:
                 connection.execute(f"DROP TABLE IF EXISTS {_table(config, view)}")
@@ -175,6 +202,25 @@ class RowSqliteOnlineStore(OnlineStore):
         row = self._connect(config).execute("SELECT text FROM notes WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
+    def _write(
+        self,
+        config: RepoConfig,
+        view: FeatureView,
+        names: list[str],
+        rows: Iterable[tuple[bytes, int, int | None, bytes]],
+    ) -> None:
+        with self.transaction(config) as connection:
+            text = json.dumps(names)
+            connection.execute("INSERT OR IGNORE INTO layouts (names) VALUES (?)", (text,))
+            layout = int(connection.execute("SELECT id FROM layouts WHERE names = ?", (text,)).fetchone()[0])
+            connection.executemany(
+                f"INSERT INTO {_table(config, view)} (entity_key, event_time, created_time, features, layout) "
+                f"VALUES (?, ?, ?, ?, {layout}) ON CONFLICT (entity_key) DO UPDATE SET "
+                "event_time = excluded.event_time, created_time = excluded.created_time, layout = excluded.layout, features = excluded.features "
+                "WHERE excluded.event_time >= event_time",
+                rows,
+            )
+
     def _connect(self, config: RepoConfig) -> sqlite3.Connection:
         if self._connection is None:
             path = _path(config)
@@ -185,11 +231,6 @@ class RowSqliteOnlineStore(OnlineStore):
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
         return self._connection
-
-    def _layout(self, connection: sqlite3.Connection, names: list[str]) -> int:
-        text = json.dumps(names)
-        connection.execute("INSERT OR IGNORE INTO layouts (names) VALUES (?)", (text,))
-        return int(connection.execute("SELECT id FROM layouts WHERE names = ?", (text,)).fetchone()[0])
 
     def _decode(
         self, connection: sqlite3.Connection, row: tuple[int, int, bytes] | None, wanted: set[str] | None
@@ -202,6 +243,20 @@ class RowSqliteOnlineStore(OnlineStore):
             self._layouts[layout] = json.loads(text)
         values = zip(self._layouts[layout], RepeatedValue.FromString(features).val, strict=True)
         return EPOCH + seen * MICROSECOND, {name: value for name, value in values if wanted is None or name in wanted}
+
+
+def _messages(column: pa.ChunkedArray, kind: ValueType) -> list[Value]:
+    """Feast's messages of a column's values; an empty one for null."""
+    values = column.to_pylist()
+    if kind == ValueType.INT64:
+        return [Value() if value is None else Value(int64_val=value) for value in values]
+    if kind == ValueType.DOUBLE:
+        return [Value() if value is None else Value(double_val=value) for value in values]
+    if kind == ValueType.STRING:
+        return [Value() if value is None else Value(string_val=value) for value in values]
+    if kind == ValueType.INT64_LIST:
+        return [Value() if value is None else Value(int64_list_val=Int64List(val=value)) for value in values]
+    return python_values_to_proto_values(values, kind)
 
 
 def _path(config: RepoConfig) -> Path:

@@ -1,7 +1,7 @@
 """Brings a release of features online: explicit windows, one transaction, and a check before anybody can read it.
 
-Feast's own watermarks are not used: they say up to when something was materialized, not which versions of which tables, so
-that a corrected day would be skipped. The online store keeps what it holds beside its rows; the lake's table
+Feast's own watermarks are not used: they say up to when something was materialized, not which versions of which tables,
+so that a corrected day would be skipped. The online store keeps what it holds beside its rows; the lake's table
 `materializations` keeps the history for people.
 """
 
@@ -68,9 +68,9 @@ class Window:
 def materialize(settings: Settings, release: Release) -> dict[str, Any]:
     """Makes the online store equal to a release, or leaves it as it was.
 
-    Pairs: rows of the days since the earliest change against what the store holds (first load: 365 days). Customers and
-    products: their snapshots as of the newest day. All in one transaction, with counts reconciled and a seeded sample of
-    pairs read online and compared with offline before it ends: readers see the old state or the checked new one.
+    Pairs: rows of the days since the earliest change against what the store has (first load: 365 days). Customers and
+    products: their snapshots as of the newest day. All in one transaction: counts are reconciled and a seeded sample of
+    pairs is read online and compared with offline before it ends, so that readers see the old state or the checked one.
 
     Returns:
         `as_of`, `release`, `windows` (first and last day of data by view), `rows` (in the store, by view), `checked`
@@ -112,11 +112,12 @@ def _bring_online(
     table, version = features.VIEWS[PAIRS], now.versions[features.VIEWS[PAIRS]]
     active = _keys(lake, table, version, [first + n * DAY for n in range(ACTIVE_DAYS)])
     _reconcile(store, lake, now, active.num_rows)
-    return check_online(store, _sample(lake, table, version, now.as_of, active, settings.features.check_pairs), now.as_of)
+    sample = _sample(lake, table, version, now.as_of, active, settings.features.check_pairs)
+    return check_online(store, sample, now.as_of)
 
 
 def newest_as_of(lake: Lake, release: Release) -> date:
-    """The day after the newest day of data in a release's tables: a late release of an old day does not set time back."""
+    """The day after the newest day in a release's tables: a late release of an old day does not set time back."""
     days = [lake.table(table, release.versions[table]).days()[-1:] for table in features.VIEWS.values()]
     return max([release.day, *(day for last in days for day in last)]) + DAY
 
@@ -143,19 +144,20 @@ def check_online(store: FeatureStore, pairs: pd.DataFrame, as_of: date) -> int:
     Raises:
         FeatureStoreError: naming the pair, the feature and both values.
     """
-    names = features.state_references(store) | features.service_references(store)
-    offline = features.read_offline(store, names, pairs, as_of)
-    online = features.read_online(store, names, pairs, as_of)
-    for name in names.values():
+    references = [*features.state_references(store), *features.service_references(store)]
+    offline = features.read_offline(store, references, pairs, as_of)
+    online = features.read_online(store, references, pairs, as_of)
+    for name in offline.columns:
         differ = ~_equal(offline[name], online[name])
         if differ.any():
             row = int(np.flatnonzero(differ)[0])
+            customer, product = (pairs[key].iloc[row] for key in features.KEYS)
             raise FeatureStoreError(
-                f"customer {pairs['customer_id'].iloc[row]}, product {pairs['product_id'].iloc[row]} as of {as_of}: {name} "
-                f"is {online[name].iloc[row]!r} online and {offline[name].iloc[row]!r} offline ({int(differ.sum())} of "
-                f"{len(pairs)} sampled pairs differ). The online store stays as it was"
+                f"customer {customer}, product {product} as of {as_of}: {name} is {online[name].iloc[row]!r} online, "
+                f"{offline[name].iloc[row]!r} offline ({int(differ.sum())} of {len(pairs)} sampled pairs differ). The "
+                "online store stays as it was"
             )
-    return len(names) * len(pairs)
+    return len(references) * len(pairs)
 
 
 def _changed_days(lake: Lake, table: str, held: Held | None, now: Held, first: date) -> list[date]:
@@ -213,7 +215,8 @@ def _sample(lake: Lake, table: str, version: int, as_of: date, active: pa.Table,
         for rows, some in ((known, size), (expired, size // 10))
     ]
     nobody = pa.table({key: ["nobody"] for key in features.KEYS})
-    return pa.concat_tables([*parts, nobody]).to_pandas()
+    sampled: pd.DataFrame = pa.concat_tables([*parts, nobody]).to_pandas()
+    return sampled
 
 
 def _keys(lake: Lake, table: str, version: int, days: list[date]) -> pa.Table:

@@ -1,7 +1,7 @@
 """Feast: the one door to features, offline at pinned versions and online at the newest `as_of`.
 
-Nothing else in `evergreen` imports Feast; definitions and stores live in `feature_repo`. Importing Feast takes seconds, so it
-is imported inside the functions, and `apply` does without where nothing changed.
+Nothing else in `evergreen` imports Feast; definitions and stores live in `feature_repo`. Importing Feast takes seconds,
+so it is imported inside the functions, and `apply` does without where nothing changed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,8 +113,8 @@ def historical_features(
         service: feature service; without a version (`buy_again`) its newest one.
 
     Returns:
-        n rows in the same order: `customer_id`, `product_id`, `as_of`, then the service's features in its order. What is
-        not known reads as the schema's default: NaN, or `unknown`.
+        n rows in the same order: `customer_id`, `product_id`, `as_of`, then the service's features in its order. What
+        is not known reads as NaN, or `unknown`.
 
     Raises:
         FeatureStoreError: an unknown service, or a join that lost or added rows.
@@ -125,15 +124,15 @@ def historical_features(
 
     apply(settings)
     store = feature_store(settings, versions)
-    names = service_references(store, service)
+    references = service_references(store, service)
     as_ofs = np.array(pd.to_datetime(entities["as_of"]).dt.date)
     parts, places = [], []
     for as_of in sorted(set(as_ofs)):
         place = np.flatnonzero(as_ofs == as_of)
-        parts.append(read_offline(store, names, entities.iloc[place], as_of))
+        parts.append(read_offline(store, references, entities.iloc[place], as_of))
         places.append(place)
     if not parts:
-        return pd.DataFrame(columns=[*KEYS, "as_of", *names.values()])
+        return pd.DataFrame(columns=[*KEYS, "as_of", *_names(references)])
     joined = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     place = np.concatenate(places)
     if len(joined) != len(entities):
@@ -156,20 +155,20 @@ def online_features(settings: Settings, pairs: pd.DataFrame, as_of: date, servic
     Raises:
         FeatureStoreError: the online store holds another `as_of`, or the service is unknown.
     """
-    store = _reader(settings)
+    store, references = _reader(settings, service)
     held = materialized(store)
     if held is None or held["as_of"] != str(as_of):
         has = "nothing" if held is None else f"features as of {held['as_of']}"
         raise FeatureStoreError(f"the online store holds {has}, asked for {as_of}: materialize that day first")
-    return read_online(store, service_references(store, service), pairs, as_of)
+    return read_online(store, references, pairs, as_of)
 
 
-def read_offline(store: FeatureStore, names: Mapping[str, str], pairs: pd.DataFrame, as_of: date) -> pd.DataFrame:
+def read_offline(store: FeatureStore, references: list[str], pairs: pd.DataFrame, as_of: date) -> pd.DataFrame:
     """Features at the store's versions.
 
     Args:
         store: the Feast store.
-        names: columns of Feast's answers (`view__feature`) -> columns of the result.
+        references: `view:feature`; features' names are unique over all views.
         pairs: n rows of `customer_id` and `product_id`.
         as_of: everything before its 00:00 UTC is known.
 
@@ -184,29 +183,27 @@ def read_offline(store: FeatureStore, names: Mapping[str, str], pairs: pd.DataFr
     labels = pd.DataFrame({key: pairs[key].to_numpy() for key in KEYS})
     labels["event_timestamp"] = pd.Timestamp(datetime.combine(as_of, time(), UTC))
     labels["as_of_day"] = _epoch_day(as_of)
-    found = store.get_historical_features(labels, _requested(names), full_feature_names=True).to_arrow()
+    found = store.get_historical_features(labels, references).to_arrow()
     if found.num_rows != len(pairs):
         raise FeatureStoreError(f"as of {as_of}: {len(pairs)} pairs went into the join, {found.num_rows} came out")
-    return _with_keys(pairs, as_of, found.select(list(names)).rename_columns(list(names.values())).to_pandas())
+    return _with_keys(pairs, as_of, found.select(_names(references)).to_pandas())
 
 
-def read_online(store: FeatureStore, names: Mapping[str, str], pairs: pd.DataFrame, as_of: date) -> pd.DataFrame:
+def read_online(store: FeatureStore, references: list[str], pairs: pd.DataFrame, as_of: date) -> pd.DataFrame:
     """The same from the online store, whatever it holds; within an open transaction, what that has written so far."""
     import pandas as pd
 
-    parts = []
+    names, parts = _names(references), []
     for start in range(0, len(pairs), PAIRS_A_READ):
         some = pairs.iloc[start : start + PAIRS_A_READ]
         request = {key: some[key].tolist() for key in KEYS} | {"as_of_day": [_epoch_day(as_of)] * len(some)}
-        response = store.get_online_features(_requested(names), request, full_feature_names=True).to_dict()
-        parts.append(pd.DataFrame({new: response[old] for old, new in names.items()}))
-    read = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*names.values()])
+        response = store.get_online_features(references, request).to_dict()
+        parts.append(pd.DataFrame({name: response[name] for name in names}))
+    read = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
     return _with_keys(pairs, as_of, read)
 
 
-def bring_online(
-    store: FeatureStore, view: str, start: datetime, end: datetime, only: pa.Table | None = None
-) -> None:
+def bring_online(store: FeatureStore, view: str, start: datetime, end: datetime, only: pa.Table | None = None) -> None:
     """Writes each entity's newest row with an event time in [start, end] to the online store.
 
     Args:
@@ -218,24 +215,19 @@ def bring_online(
     """
     if end < start:
         return
-    if only is None:
-        quiet = io.StringIO()  # Feast prints its progress
-        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            store.materialize(start, end, [view])
-        return
     definition = store.get_feature_view(view)
     keys = [field.name for field in definition.entity_columns]
     columns = [field.name for field in definition.features]
-    source = definition.batch_source
+    source: Any = definition.batch_source
     newest = store._get_provider().offline_store.pull_latest_from_table_or_query(
         store.config, source, keys, columns, source.timestamp_field, source.created_timestamp_column, start, end
     )
     rows = newest.to_arrow()
-    wanted = only.append_column("wanted", pa.array([True] * only.num_rows))
-    rows = rows.append_column("row", pa.array(range(rows.num_rows)))
-    # Arrow joins no lists: find the rows by their keys, then take them.
-    found = rows.select([*keys, "row"]).join(wanted, keys, join_type="inner")["row"]
-    store.write_to_online_store(view, rows.take(found).drop_columns(["row"]).to_pandas())
+    if only is not None:
+        wanted = only.append_column("wanted", pa.array([True] * only.num_rows))
+        places = rows.select(keys).append_column("place", pa.array(range(rows.num_rows)))
+        rows = rows.take(places.join(wanted, keys, join_type="inner")["place"])  # Arrow joins no lists
+    online_store(store).write_table(store.config, definition, rows)
 
 
 def forget(store: FeatureStore, view: str, keys: pa.Table | None) -> None:
@@ -261,7 +253,7 @@ def forget_before(store: FeatureStore, view: str, instant: datetime) -> None:
 
 
 def materialized(store: FeatureStore) -> dict[str, Any] | None:
-    """What the online store holds (`as_of`, `release`, `versions`, `definitions`, `rows`), None before the first load."""
+    """What the online store holds (`as_of`, `sequence`, `versions`, `definitions`), None before the first load."""
     text = online_store(store).noted(store.config, NOTE)
     return None if text is None else json.loads(text)
 
@@ -272,7 +264,7 @@ def online_store(store: FeatureStore) -> Any:
 
 
 def definitions_digest() -> str:
-    """SHA-256 over all that `apply` registers: the repository's modules, columns, names of features, Feast's version."""
+    """SHA-256 over all that `apply` registers: the repository's modules, columns, features, Feast's version."""
     hasher = hashlib.sha256(version("feast").encode())
     for file in sorted(REPO.rglob("*.py")):
         hasher.update(str(file.relative_to(REPO)).encode())
@@ -281,28 +273,25 @@ def definitions_digest() -> str:
     return hasher.hexdigest()
 
 
-def service_references(store: FeatureStore, service: str = SERVICE) -> dict[str, str]:
-    """Columns of Feast's answers (`view__feature`) -> names of the service's features, in its order.
+def service_references(store: FeatureStore, service: str = SERVICE) -> list[str]:
+    """References (`view:feature`) of the service's features, in its order.
 
     Raises:
         FeatureStoreError: there is no such service.
     """
-    return {
-        f"{projection.name_to_use()}__{feature.name}": feature.name
-        for projection in _service(store, service).feature_view_projections
-        for feature in projection.features
-    }
+    projections: list[Any] = _service(store, service).feature_view_projections
+    return [
+        f"{projection.name_to_use()}:{feature.name}" for projection in projections for feature in projection.features
+    ]
 
 
-def state_references(store: FeatureStore) -> dict[str, str]:
-    """The same for all stored columns of all views."""
-    return {
-        f"{view}__{feature.name}": feature.name for view in VIEWS for feature in store.get_feature_view(view).features
-    }
+def state_references(store: FeatureStore) -> list[str]:
+    """References of all stored columns of all views."""
+    return [f"{view}:{feature.name}" for view in VIEWS for feature in store.get_feature_view(view).features]
 
 
-def _requested(names: Mapping[str, str]) -> list[str]:
-    return [name.replace("__", ":", 1) for name in names]
+def _names(references: list[str]) -> list[str]:
+    return [reference.split(":", 1)[1] for reference in references]
 
 
 def _with_keys(pairs: pd.DataFrame, as_of: date, read: pd.DataFrame) -> pd.DataFrame:
@@ -348,16 +337,17 @@ def _registered(store: FeatureStore) -> Sequence[Any]:
     ]
 
 
-_STORES: dict[tuple[str, str], Any] = {}
-"""Stores for online reads by home and definitions: opening one for each request would cost more than the request."""
+_READERS: dict[tuple[str, str, str], tuple[FeatureStore, list[str]]] = {}
+"""Stores and references for online reads, by home, definitions and service: making them costs more than a request."""
 
 
-def _reader(settings: Settings) -> FeatureStore:
-    key = (str(settings.home_path), definitions_digest())
-    if key not in _STORES:
+def _reader(settings: Settings, service: str) -> tuple[FeatureStore, list[str]]:
+    key = (str(settings.home_path), definitions_digest(), service)
+    if key not in _READERS:
         apply(settings)
-        _STORES[key] = feature_store(settings)
-    return _STORES[key]
+        store = feature_store(settings)
+        _READERS[key] = (store, service_references(store, service))
+    return _READERS[key]
 
 
 def _folder(settings: Settings) -> Path:

@@ -87,8 +87,13 @@ def history(settings: Settings) -> list[Champion]:
 def barred(settings: Settings) -> dict[str, str]:
     """Versions that were rolled back and not released: version -> reason."""
     with Ledger(settings).reading() as connection:
-        rows = connection.execute(select(BARRED).where(BARRED.c.model_name == settings.mlflow.model_name)).all()
-    return {row.version: row.reason for row in rows}
+        return {row.version: row.reason for row in _barred_rows(connection, settings.mlflow.model_name)}
+
+
+def barred_reasons(settings: Settings) -> dict[str, str]:
+    """Why versions and bundles are barred, by version and by bundle digest."""
+    with Ledger(settings).reading() as connection:
+        return _barred_names(connection, settings.mlflow.model_name)
 
 
 def promote(
@@ -289,16 +294,24 @@ def bundle_folder(settings: Settings, bundle_digest: str) -> Path:
 def _attempt(
     connection: Connection, settings: Settings, evidence: Evidence, approval_id: str | None, expected_generation: int
 ) -> Attempt:
-    rows = connection.execute(select(BARRED).where(BARRED.c.model_name == settings.mlflow.model_name)).all()
     return Attempt(
         evidence,
         approvals.find(connection, approval_id) if approval_id else None,
         expected_generation,
         read_current(connection, settings.mlflow.model_name),
-        {name: row.reason for row in rows for name in (row.version, row.bundle_digest)},
+        _barred_names(connection, settings.mlflow.model_name),
         bundle_folder(settings, evidence.bundle_digest),
         settings.promotion.approval,
     )
+
+
+def _barred_rows(connection: Connection, model_name: str) -> list[Row[Any, Any]]:
+    return list(connection.execute(select(BARRED).where(BARRED.c.model_name == model_name)))
+
+
+def _barred_names(connection: Connection, model_name: str) -> dict[str, str]:
+    rows = _barred_rows(connection, model_name)
+    return {name: row.reason for row in rows for name in (row.version, row.bundle_digest)}
 
 
 def _champion(row: Row[Any, Any]) -> Champion:

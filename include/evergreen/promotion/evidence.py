@@ -30,16 +30,6 @@ SOURCE_SUFFIXES = frozenset({".py", ".yaml", ".yml", ".json", ".sql", ".toml"})
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The champion that a candidate was compared with; generation 0 where there was none yet."""
-
-    generation: int = 0
-    version: str | None = None
-    bundle_digest: str | None = None
-    evidence_digest: str | None = None
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What promotion reads from a verified document."""
 

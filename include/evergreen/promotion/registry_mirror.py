@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def mirror_champion(settings: Settings, champion: Champion) -> None:
     Raises:
         mlflow.exceptions.MlflowException: the registry does not know the version or does not answer.
     """
-    _client(settings).set_registered_model_alias(settings.mlflow.model_name, ALIAS, champion.version)
+    registry_client(settings).set_registered_model_alias(settings.mlflow.model_name, ALIAS, champion.version)
 
 
 def look(settings: Settings) -> Mirror:
@@ -65,14 +66,17 @@ def _aliased(settings: Settings) -> str | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return str(_client(settings).get_model_version_by_alias(settings.mlflow.model_name, ALIAS).version)
+        return str(registry_client(settings).get_model_version_by_alias(settings.mlflow.model_name, ALIAS).version)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, or no such alias
             return None
         raise
 
 
-def _client(settings: Settings) -> MlflowClient:
+def registry_client(settings: Settings) -> MlflowClient:
+    """A client of the model registry; a dead server is an error within seconds, not minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)

@@ -162,7 +162,13 @@ def _register(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"{client.get_run(chosen).info.artifact_uri}/{ARTIFACT}"
-    version_tags = {BUNDLE_TAG: bundle.digest, "candidate": ranked[0]["candidate"], **tags}
+    heuristics = {one["candidate"]: one["bundle_digest"] for one in ranked if one["model"] == HEURISTIC}
+    version_tags = {
+        BUNDLE_TAG: bundle.digest,
+        "candidate": ranked[0]["candidate"],
+        "heuristics": json.dumps(heuristics, sort_keys=True),
+        **tags,
+    }
     return client.create_model_version(name, source, run_id=chosen, tags=version_tags)
 
 

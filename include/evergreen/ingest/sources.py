@@ -24,6 +24,7 @@ from evergreen.lake.digest import digest_json
 from evergreen.settings import Settings
 
 REMEMBERED = "source.json"
+SAMPLE = "sample"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,15 @@ class FileSource:
         """Lines of the days, from the prepared copy."""
         for lines, _ in self._prepared.chunks(start, end):
             yield Chunk(lines, self._prepared.layout)
+
+
+class SampleSource(FileSource):
+    """The generated sample."""
+
+    @property
+    def name(self) -> str:
+        """Always `sample`."""
+        return SAMPLE
 
 
 class LandingSource:
@@ -270,7 +280,17 @@ def remembered_source(settings: Settings) -> str:
     return str(json.loads(file.read_text())["source"]) if file.exists() else ""
 
 
+def workspace_name(source: str) -> str:
+    """A stable name for what a source is: `sample`, or the file's name with a digest of where it stands."""
+    if not source:
+        return SAMPLE
+    if "://" in source:
+        return f"database-{digest_json(source)[:8]}"
+    path = Path(source).expanduser().absolute()
+    return f"{path.name.split('.')[0]}-{digest_json(str(path))[:8]}"
+
+
 def _sample(settings: Settings) -> Source:
     from evergreen.ingest.sample import last_day, sample_file
 
-    return FileSource(sample_file(settings), settings, latest=last_day(settings.sample))
+    return SampleSource(sample_file(settings), settings, latest=last_day(settings.sample))

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from evergreen.errors import EvaluationError
 from evergreen.settings.evaluation import DriftSettings, EvaluationSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from evergreen.evaluation.scores import Columns
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.float32]  # of a column: float32, so that one stored in either precision has the same bins
@@ -40,11 +41,12 @@ class ColumnDrift:
     drifted: bool
 
 
-def drift_verdict(reference: pd.DataFrame, current: pd.DataFrame, settings: EvaluationSettings) -> dict[str, Any]:
-    """Compares all rows of two frames of features, and their predictions where both have a column `probability`.
+def drift_verdict(reference: Columns, current: Columns, settings: EvaluationSettings) -> dict[str, Any]:
+    """Compares all rows of two sets of features, and their predictions where both have a column `probability`.
 
     Args:
-        reference: features that the champion was trained on, and its predictions for them.
+        reference: features that the model was trained on, and its predictions for them: a DataFrame or arrays by name
+            (read one at a time; `ChainMap({"probability": predictions}, columns)` adds predictions to what is read).
         current: features of now, and the same model's predictions.
         settings: thresholds, bins and the columns that are not judged.
 
@@ -57,11 +59,11 @@ def drift_verdict(reference: pd.DataFrame, current: pd.DataFrame, settings: Eval
     """
     rules = settings.drift
     judged, excluded = _judged(reference, current, rules)
-    columns = [column_drift(name, reference[name], current[name], rules) for name in judged]
+    columns = [column_drift(name, pd.Series(reference[name]), pd.Series(current[name]), rules) for name in judged]
     columns.sort(key=lambda one: (-one.statistic / one.threshold, one.column))
     prediction = None
     if PREDICTION in reference and PREDICTION in current:
-        statistic = _psi_of(reference[PREDICTION], current[PREDICTION], rules.bins)
+        statistic = _psi_of(pd.Series(reference[PREDICTION]), pd.Series(current[PREDICTION]), rules.bins)
         limit = rules.prediction_psi_threshold
         prediction = ColumnDrift(PREDICTION, PSI, statistic, limit, statistic >= limit)
     share = sum(one.drifted for one in columns) / len(columns)
@@ -76,14 +78,14 @@ def drift_verdict(reference: pd.DataFrame, current: pd.DataFrame, settings: Eval
         "share_drifted": share,
         "columns": [asdict(one) for one in columns],
         "prediction": None if prediction is None else asdict(prediction),
-        "rows": {"reference": len(reference), "current": len(current)},
+        "rows": {"reference": _rows(reference), "current": _rows(current)},
         "excluded": excluded,
     }
 
 
 def drift_report(
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
+    reference: Columns,
+    current: Columns,
     settings: EvaluationSettings,
     html_path: Path,
     *,
@@ -181,12 +183,16 @@ def _is_number(column: pd.Series[Any]) -> bool:
     return column.dtype.kind in "iufb"
 
 
-def _judged(reference: pd.DataFrame, current: pd.DataFrame, rules: DriftSettings) -> tuple[list[str], list[str]]:
+def _rows(frame: Columns) -> int:
+    return next((len(frame[str(name)]) for name in frame), 0)
+
+
+def _judged(reference: Columns, current: Columns, rules: DriftSettings) -> tuple[list[str], list[str]]:
     """Columns that both frames have and that are not excluded, and those that are."""
     for name, frame in (("reference", reference), ("current", current)):
-        if frame.empty:
+        if not _rows(frame):
             raise EvaluationError(f"the {name} data have no rows: there is nothing to compare")
-    common = [str(name) for name in reference.columns if name in current.columns and name != PREDICTION]
+    common = [str(name) for name in reference if name in current and name != PREDICTION]
     excluded = [name for name in common if any(fnmatch(name, pattern) for pattern in rules.exclude)]
     judged = [name for name in common if name not in set(excluded)]
     if not judged:

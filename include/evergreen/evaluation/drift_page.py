@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from evergreen.evaluation.drift import JENSEN_SHANNON, PREDICTION, PSI, drift_verdict
-from evergreen.settings.evaluation import EvaluationSettings
+from evergreen.settings.evaluation import DriftSettings, EvaluationSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from evergreen.evaluation.scores import Columns
 
 
 def write_evidently_report(
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
+    reference: Columns,
+    current: Columns,
     path: Path,
     settings: EvaluationSettings,
     verdict: dict[str, Any] | None = None,
@@ -46,8 +48,7 @@ def write_evidently_report(
     columns = [*numbers, *categories]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
     sides = [
-        Dataset.from_pandas(_plain(sample(frame, rules.report_rows, rules.seed)[columns], categories), definition)
-        for frame in (reference, current)
+        Dataset.from_pandas(_sampled(frame, columns, categories, rules), definition) for frame in (reference, current)
     ]
     preset = DataDriftPreset(
         columns=columns,
@@ -63,19 +64,21 @@ def write_evidently_report(
     return path
 
 
-def sample(frame: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    """At most `rows` rows: one drawn from each of so many equal strata along the prediction (else the row order).
+def sample_rows(along: npt.NDArray[Any], rows: int, seed: int) -> npt.NDArray[np.intp]:
+    """At most `rows` row numbers, ascending: one drawn from each of so many equal strata along a quantity.
 
-    Stratified, so that the rare high predictions are there in their true share.
+    Along the prediction, so that the rare high predictions are there in their true share.
     """
-    if len(frame) <= rows:
-        return frame
-    along = frame[PREDICTION].to_numpy() if PREDICTION in frame else np.arange(len(frame))
-    starts = np.linspace(0, len(frame), rows + 1).astype(np.intp)
+    if len(along) <= rows:
+        return np.arange(len(along))
+    starts = np.linspace(0, len(along), rows + 1).astype(np.intp)
     drawn = np.random.default_rng(seed).integers(starts[:-1], starts[1:])
-    return frame.iloc[np.sort(np.argsort(along, kind="stable")[drawn])]
+    return np.sort(np.argsort(along, kind="stable")[drawn])
 
 
-def _plain(frame: pd.DataFrame, categories: list[str]) -> pd.DataFrame:
-    """Categories as text with missing ones named: Evidently takes no mixed columns."""
-    return frame.assign(**{name: frame[name].astype(object).fillna("missing").astype(str) for name in categories})
+def _sampled(frame: Columns, columns: list[str], categories: list[str], rules: DriftSettings) -> pd.DataFrame:
+    """The columns' sampled rows; categories as text with missing ones named, for Evidently takes no mixed columns."""
+    along = np.asarray(frame[PREDICTION if PREDICTION in frame else columns[0]])
+    rows = sample_rows(along, rules.report_rows, rules.seed)
+    table = pd.DataFrame({name: np.asarray(frame[name])[rows] for name in columns})
+    return table.assign(**{name: table[name].astype(object).fillna("missing").astype(str) for name in categories})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from evergreen.evaluation.curves import calibration_curve, ranking_curves
 from evergreen.evaluation.intervals import bootstrap
@@ -17,20 +16,23 @@ from evergreen.evaluation.scores import Scores
 from evergreen.evaluation.slices import evaluate_slices, slice_labels
 from evergreen.settings.evaluation import EvaluationSettings
 
+if TYPE_CHECKING:
+    from evergreen.evaluation.scores import Columns
+
 FORMAT = "evergreen.evaluation/1"
 
 
-def model_scores(predict: Callable[[pd.DataFrame], npt.NDArray[np.float64]], frame: pd.DataFrame) -> Scores:
+def model_scores(predict: Callable[[Any], npt.NDArray[np.float64]], frame: Columns) -> Scores:
     """Scores of a model on a labelled holdout.
 
     Args:
         predict: features in, probabilities out, such as `Bundle.predict`.
-        frame: `customer_id`, `product_id`, `label` and the features, one row a pair.
+        frame: `customer_id`, `product_id`, `label` and the features, one row a pair; a DataFrame or arrays by name.
     """
     return Scores(
-        frame["customer_id"].to_numpy(dtype=object),
-        frame["product_id"].to_numpy(dtype=object),
-        frame["label"].to_numpy(dtype=np.int8),
+        np.asarray(frame["customer_id"], dtype=object),
+        np.asarray(frame["product_id"], dtype=object),
+        np.asarray(frame["label"], dtype=np.int8),
         np.asarray(predict(frame), dtype=np.float64),
         slice_labels(frame),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evergreen.errors import EvaluationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Columns = pd.DataFrame | Mapping[str, Any]  # or arrays by name, such as columns read from a file one at a time
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from evergreen.evaluation.metrics import Panel
 from evergreen.evaluation.scores import Scores
 from evergreen.settings.evaluation import EvaluationSettings, SliceSettings
 
+if TYPE_CHECKING:
+    from evergreen.evaluation.scores import Columns
+
 Labels = npt.NDArray[np.object_]
 
 OTHER = "other"
@@ -24,7 +27,7 @@ TENURES = ((90, "under 90 days"), (365, "90 to 364 days"), (np.inf, "365 days or
 PRODUCT_AGES = ((NEW_PRODUCT_DAYS, f"new, under {NEW_PRODUCT_DAYS} days"), (np.inf, "old"))
 
 
-def slice_labels(frame: Mapping[str, Any] | pd.DataFrame) -> dict[str, Labels]:
+def slice_labels(frame: Columns) -> dict[str, Labels]:
     """A slice label a row for each dimension, from the model's own features.
 
     Args:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import ChainMap
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from evergreen.evaluation.drift import (
     population_stability_index,
     shares,
 )
-from evergreen.evaluation.drift_page import sample
+from evergreen.evaluation.drift_page import sample_rows
 from evergreen.features.registry import FEATURES
 from evergreen.settings.evaluation import EvaluationSettings
 
@@ -160,14 +161,22 @@ def test_frames_without_a_common_column_are_refused(reference: pd.DataFrame) -> 
 
 
 def test_the_sample_is_seeded_and_keeps_the_high_predictions(reference: pd.DataFrame) -> None:
-    one, again = sample(reference, 500, seed=1), sample(reference, 500, seed=1)
-    assert one.index.tolist() == again.index.tolist()
-    assert len(set(one.index)) == 500
-    for quantile in (0.5, 0.9, 0.99):
-        assert one["probability"].quantile(quantile) == pytest.approx(
-            reference["probability"].quantile(quantile), rel=0.05
-        )
-    assert sample(reference, 50_000, seed=1) is reference
+    predictions = reference["probability"].to_numpy()
+    rows = sample_rows(predictions, 500, seed=1)
+    assert rows.tolist() == sample_rows(predictions, 500, seed=1).tolist()
+    assert rows.tolist() != sample_rows(predictions, 500, seed=2).tolist()
+    assert len(set(rows.tolist())) == 500
+    wanted = [0.5, 0.9, 0.99]
+    assert np.quantile(predictions[rows], wanted) == pytest.approx(np.quantile(predictions, wanted), rel=0.05)
+    assert sample_rows(predictions, 50_000, seed=1).tolist() == list(range(20_000))
+
+
+def test_arrays_by_name_are_judged_like_a_frame(reference: pd.DataFrame, current: pd.DataFrame) -> None:
+    arrays = {str(name): reference[name].to_numpy() for name in reference.columns if name != "probability"}
+    with_predictions = ChainMap({"probability": reference["probability"].to_numpy()}, arrays)
+    assert drift_verdict(with_predictions, current, DEFAULT) == drift_verdict(
+        reference[list(with_predictions)], current, DEFAULT
+    )
 
 
 def test_the_evidently_page_shows_what_moved_most(

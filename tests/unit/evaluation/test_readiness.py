@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evergreen.evaluation.metrics import measure
 from evergreen.evaluation.readiness import Figures, Row, Status, as_json, overall, readiness
 from evergreen.evaluation.report import evaluate
 from evergreen.evaluation.scores import Scores
@@ -99,3 +100,16 @@ def test_a_constant_no_has_a_high_accuracy_and_is_not_ready() -> None:
     assert evaluation["metrics"]["accuracy"]["value"] == pytest.approx(0.96, abs=0.01)
     failed = {row["name"] for row in evaluation["readiness"]["rows"] if row["status"] == "failed"}
     assert {"ROC AUC", "AP lift", "Calibration error (ECE)"} <= failed
+
+
+def test_a_useful_model_has_a_lower_accuracy_than_a_constant_no() -> None:
+    """It recommends a contact from the break-even probability of 0.1 on, where nine in ten may go unanswered."""
+    rng = np.random.default_rng(0)
+    customers = rng.integers(0, 800, 40_000).astype(str).astype(object)
+    probabilities = 1 / (1 + np.exp(-rng.normal(-4, 1.4, 40_000)))
+    labels = (rng.random(40_000) < probabilities).astype(np.int8)
+    useful = measure(Scores(customers, customers, labels, probabilities), EvaluationSettings())
+    never = measure(Scores(customers, customers, labels, np.zeros(40_000)), EvaluationSettings())
+    assert useful["accuracy"] < never["accuracy"] - 0.04
+    assert useful["campaign_profit"] > 1000 > never["campaign_profit"] == 0
+    assert useful["roc_auc"] > 0.8

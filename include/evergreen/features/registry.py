@@ -59,6 +59,9 @@ _CUSTOMER = (
     _number(
         "customer", "customer_overdue_share", "Share of past gaps (400 days) that were longer than the present one"
     ),
+    _number(
+        "customer", "customer_due_share", "Of the past gaps longer than the present, share that ended in 28 more days"
+    ),
     _number("customer", "customer_regularity", "Standard deviation / mean of the days between purchase days"),
     _number("customer", "customer_products", "Different products ever bought"),
     _number("customer", "customer_products_per_day_365d", "Different products a purchase day in 365 days"),

@@ -25,7 +25,7 @@ BEFORE_SEASON_AGES = (366, 393)
 CLOSED_REPEAT_AGES = (1, 180)
 CLOSED_PURCHASE_AGES = (29, 208)
 AMOUNT_CAP = 1_000_000
-"""Amounts of a day above so many whole currency units are capped in deviations and trends."""
+"""Amounts of a day above so many whole currency units are capped before they are squared."""
 
 EPOCH = date(1970, 1, 1)
 
@@ -83,7 +83,7 @@ def customer_snapshots(tiles: DataFrame, as_ofs: Sequence[date], categories: Map
         **_windows("customer_quantity_{}d", WINDOWS, sf.col("quantity")),
         **_windows("customer_amount_minor_{}d", WINDOWS, sf.col("amount_minor")),
         **_windows("customer_amount_squares_{}d", TREND_WINDOWS, sf.col("amount") * sf.col("amount")),
-        **_windows("customer_amount_ages_{}d", TREND_WINDOWS, sf.col("amount") * sf.col("age")),
+        **_windows("customer_amount_ages_{}d", TREND_WINDOWS, sf.col("amount_minor") * sf.col("age")),
         **_windows("customer_pair_days_{}d", WINDOWS, sf.col("pair_days")),
         **_windows("customer_repeats_{}d", WINDOWS, sf.col("repeats")),
         "customer_closed_repeats": _sum(_between(CLOSED_REPEAT_AGES), sf.col("repeats_28d")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pyspark.sql import Column
 from pyspark.sql import functions as sf
@@ -36,7 +36,8 @@ def text_counts(description: Column) -> list[Column]:
     pairs = sf.zip_with(words, sf.slice(words, 2, 1000), lambda a, b: sf.concat_ws(" ", a, b))
     grams = sf.concat(words, sf.slice(pairs, 1, sf.greatest(sf.size(words) - 1, sf.lit(0))))
     buckets = sf.transform(grams, lambda gram: sf.crc32(gram) % TEXT_BUCKETS)
-    return [
-        sf.size(sf.filter(buckets, lambda bucket, index=index: bucket == index)).cast("bigint")
-        for index in range(TEXT_BUCKETS)
-    ]
+    return [sf.size(sf.filter(buckets, _equals(index))).cast("bigint") for index in range(TEXT_BUCKETS)]
+
+
+def _equals(index: int) -> Callable[[Column], Column]:
+    return lambda bucket: bucket == index

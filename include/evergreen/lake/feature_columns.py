@@ -95,7 +95,7 @@ CUSTOMER_COLUMNS: tuple[Column, ...] = (
         for w in TREND_WINDOWS
     ),
     *(
-        _count(f"customer_amount_ages_{w}d", f"Sum over {w} days of (as_of - day) x the day's amount, whole units")
+        _count(f"customer_amount_ages_{w}d", f"Sum over {w} days of (as_of - day) x the day's amount, minor units")
         for w in TREND_WINDOWS
     ),
     *(_count(f"customer_pair_days_{w}d", f"(product, day) purchases in {w} days") for w in WINDOWS),

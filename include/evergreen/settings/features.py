@@ -41,7 +41,9 @@ class FeaturesSettings(Section):
         200, ge=1, description="Pairs that are read online and offline after each materialization and must be equal."
     )
     online_write_rows: int = Field(50_000, ge=1, description="Rows that are prepared at once for the online store.")
-    join_memory_gib: float = Field(2.0, gt=0, description="Memory that a point-in-time join may use before it spills, GiB.")
+    join_memory_gib: float = Field(
+        2.0, gt=0, description="Memory that a point-in-time join may use before it spills, GiB."
+    )
     join_threads: int | None = Field(None, ge=1, description="Threads of a point-in-time join. Empty: all cores.")
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evergreen.errors import TrainingError
 from evergreen.models.bundle import make_manifest, save_bundle
 from evergreen.models.calibration import BetaCalibration
 from evergreen.models.candidate import Sample, candidate_class
@@ -42,6 +43,9 @@ def train(spec: TrainSpec, out: Path) -> dict[str, Any]:
     features: list[tuple[str, FeatureKind]] = [(name, kinds[name]) for name in model.features(params, list(kinds))]
 
     stored = StoredColumns(training_set.file(TRAIN))
+    for name, _ in features:
+        if name not in stored:
+            raise TrainingError(f"training set {training_set.folder} lacks feature {name!r}, which its manifest lists")
     labels = stored.labels()
     preprocessor = Preprocessor.fit(model.plan, features, stored)
     train_sample = Sample(preprocessor.transform(stored, stored.rows), labels, preprocessor.names)

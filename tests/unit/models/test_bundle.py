@@ -233,6 +233,11 @@ def test_a_failed_write_leaves_the_bundle_that_was_there(bundle, frame, monkeypa
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 
 
+def test_training_again_replaces_the_bundle(bundle, frame):
+    made = train("xgboost", frame, bundle, seed=9)
+    assert load_bundle(bundle).digest == made.digest
+
+
 def test_a_heuristic_needs_its_feature(frame, tmp_path):
     from evergreen.errors import TrainingError
 

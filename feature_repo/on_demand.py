@@ -28,8 +28,8 @@ def compute(inputs: Mapping[str, Sequence[Any] | pa.ChunkedArray]) -> dict[str, 
     """All features of `evergreen.features.registry`.
 
     Args:
-        inputs: the stored columns of all views and `as_of_day`, n values each: lists of Python values (from Feast, online
-            and at `apply`) or Arrow columns (from the offline store). A missing entity reads as None.
+        inputs: the stored columns of all views and `as_of_day`, n values each: lists of Python values (from Feast,
+            online and at `apply`) or Arrow columns (from the offline store). A missing entity reads as None.
 
     Returns:
         n values each: lists where lists came in, NumPy arrays where Arrow columns did.

@@ -216,7 +216,8 @@ class RowSqliteOnlineStore(OnlineStore):
             connection.executemany(
                 f"INSERT INTO {_table(config, view)} (entity_key, event_time, created_time, features, layout) "
                 f"VALUES (?, ?, ?, ?, {layout}) ON CONFLICT (entity_key) DO UPDATE SET "
-                "event_time = excluded.event_time, created_time = excluded.created_time, layout = excluded.layout, features = excluded.features "
+                "event_time = excluded.event_time, created_time = excluded.created_time, "
+                "layout = excluded.layout, features = excluded.features "
                 "WHERE excluded.event_time >= event_time",
                 rows,
             )

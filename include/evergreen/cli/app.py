@@ -1,0 +1,42 @@
+"""The list of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from evergreen.cli import bench, data, loop, parts, registry
+from evergreen.errors import EvergreenError
+
+app = typer.Typer(
+    name="evergreen",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Retrains a retailer's 'buy it again' model every day and ships no model without evidence.",
+)
+app.command("run")(loop.run)
+app.command("backfill")(loop.backfill)
+app.command("up")(parts.up)
+app.command("down")(parts.down)
+app.command("status")(parts.status)
+app.command("features")(data.features)
+app.command("score")(data.score)
+app.command("sample")(data.sample)
+app.command("rollback")(registry.rollback)
+app.add_typer(registry.ledger, name="ledger")
+app.command("bench")(bench.bench)
+
+
+def main() -> None:
+    """Runs the command line. Exit code 0 only on success; what Evergreen refuses is one line on standard error."""
+    try:
+        app()
+    except EvergreenError as error:
+        sys.stderr.write(f"evergreen: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("evergreen: interrupted; what was published stays, running it again goes on from there\n")
+        sys.exit(130)

@@ -1,0 +1,176 @@
+"""`run` walks the whole loop for a day through Airflow; `backfill` loads days that were missed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evergreen.cli.console import console, print_json, progress_console, seconds
+from evergreen.cli.follow import APPROVAL_TASK, Stage, follow
+from evergreen.cli.options import AsJson, Day, SourceOption, parse_day
+from evergreen.errors import SourceError
+from evergreen.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from evergreen.platform.client import AirflowClient
+
+STAGE_NAMES = {
+    "ingest_transactions": "ingest",
+    "build_features": "features",
+    "train_candidates": "train",
+    "promote_model": "promote",
+    "score_batch": "score",
+}
+
+
+def run(
+    source: SourceOption = "",
+    day: Day = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Answer the approval with yes.")] = False,
+    accept_volume: Annotated[
+        bool, typer.Option("--accept-volume", help="Publish the day although its number of lines is unusual.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load purchases up to a day and walk the whole loop for it: ingest, features, training, verdict, approval, scores.
+
+    Running it again for the same day publishes nothing new and says so.
+    """
+    from evergreen.cli.summary import collect, show
+    from evergreen.ingest.sources import remember_source, resolve_source
+    from evergreen.platform import airflow
+
+    begun = time.monotonic()
+    settings = _workspace(source)
+    found = resolve_source(settings, source)
+    day = day or (settings.sample.day if found.name == "sample" else found.last_day())
+    first = found.first_day()
+    if not first <= day <= found.last_day():
+        raise SourceError(
+            f"day {day} is not in {found.name}, which has {first} to {found.last_day()}: give one of these"
+        )
+    absolute = str(Path(source).expanduser().absolute()) if source and "://" not in source else source
+    if source:
+        remember_source(settings, source)
+    timings = {"source": time.monotonic() - begun}
+
+    begun = time.monotonic()
+    progress_console.print(f"[bold]evergreen[/] {day}, from {found.name}")
+    client = airflow.ensure_up(settings, say=lambda text: progress_console.print(f"  {text}"))
+    timings["airflow"] = time.monotonic() - begun
+
+    since = datetime.now(UTC)
+    conf = {"day": str(day), "start": str(_first_missing(settings, first, day)), "source": absolute}
+    begun_run = client.trigger(
+        "ingest_transactions", conf=conf | {"accept_volume": accept_volume}, partition_key=str(day)
+    )
+    stages: dict[str, Stage] = {}
+    reporter = _Reporter()
+    for stage in follow(
+        client,
+        day,
+        begun_run["dag_run_id"],
+        since,
+        on_change=reporter,
+        on_approval=lambda stage: _approve(client, settings, stage, yes=yes),
+    ):
+        stages[stage.dag_id] = stage
+        timings[STAGE_NAMES[stage.dag_id]] = stage.seconds
+        progress_console.print(f"  [green]✓[/] {STAGE_NAMES[stage.dag_id]:<10} {seconds(stage.seconds)}")
+
+    result = collect(settings, client, day, stages, timings)
+    if as_json:
+        print_json(result.document())
+    else:
+        show(console, result)
+
+
+def backfill(
+    start: Annotated[date, typer.Option("--from", parser=parse_day, metavar="DAY", help="First day.")],
+    end: Annotated[date, typer.Option("--to", parser=parse_day, metavar="DAY", help="Last day, inclusive.")],
+    max_active_runs: Annotated[int, typer.Option("--max-active-runs", min=1, help="Days ingested at once.")] = 1,
+    source: SourceOption = "",
+    reprocess: Annotated[
+        bool, typer.Option("--reprocess", help="Also run days that were run before; unchanged ones publish nothing.")
+    ] = True,
+) -> None:
+    """Ingest each day from one to another through `airflow backfill create`; features follow by their assets.
+
+    A backfill trains nothing and promotes nothing: the champion stays as it is.
+    """
+    from evergreen.platform import airflow
+
+    if end < start:
+        raise typer.BadParameter(f"--to {end} lies before --from {start}")
+    settings = load_settings()
+    client = airflow.ensure_up(settings)
+    created = client.backfill(
+        "ingest_transactions",
+        start,
+        end,
+        conf={"source": source} if source else {},
+        max_active_runs=max_active_runs,
+        reprocess=reprocess,
+    )
+    client.await_backfill(
+        created["id"], on_progress=lambda done, total: progress_console.print(f"  {done}/{total} days")
+    )
+    progress_console.print(f"[green]✓[/] {start} to {end} ingested; build_features follows, day by day")
+
+
+def _workspace(source: str) -> Settings:
+    """Settings of the workspace that a source belongs to: its own where another source came first."""
+    from evergreen.ingest.sources import workspace_name
+    from evergreen.settings import workspace
+
+    settings = load_settings()
+    if source:
+        workspace.choose(settings.root_path, workspace_name(source))
+    elif not (settings.root_path / "workspace.owner").exists():
+        workspace.choose(settings.root_path, workspace_name(settings.ingest.source))
+    return settings
+
+
+def _first_missing(settings: Settings, first: date, day: date) -> date:
+    """The first day up to `day` that the lake does not have: days that it has are not read again."""
+    from evergreen.lake import Lake
+    from evergreen.lake.staging import days_between
+
+    have = set(Lake(settings.lake_path).table("transactions").digests)
+    return next((d for d in days_between(first, day) if d not in have), day)
+
+
+class _Reporter:
+    """Prints a line for each task that ends: what a person watches while the loop runs."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+
+    def __call__(self, stage: Stage) -> None:
+        for task in stage.tasks:
+            key = (stage.run_id, task.label)
+            if task.state in ("success", "skipped", "failed", "up_for_retry") and key not in self._told:
+                if task.state != "up_for_retry":
+                    self._told.add(key)
+                mark = {"success": "[green]•[/]", "skipped": "[dim]-[/]"}.get(task.state, "[red]![/]")
+                note = f"[dim]{task.seconds:6.1f} s[/]" if task.state == "success" else f"[dim]{task.state}[/]"
+                progress_console.print(f"    {mark} {STAGE_NAMES[stage.dag_id]}.{task.label:<24} {note}")
+
+
+def _approve(client: AirflowClient, settings: Settings, stage: Stage, *, yes: bool) -> None:
+    from evergreen.cli.summary import show_evidence
+
+    verdict = client.xcom(stage.dag_id, stage.run_id, "judge")
+    show_evidence(progress_console, settings, verdict)
+    if not yes and not sys.stdin.isatty():
+        page = client.task_url(stage.dag_id, stage.run_id, APPROVAL_TASK)
+        progress_console.print(f"  waiting for an approval in the web UI: {page}", soft_wrap=True)
+        return
+    answer = yes or typer.confirm("Promote this model?", default=False, err=True)
+    client.answer(stage.dag_id, stage.run_id, APPROVAL_TASK, approve=answer)
+    progress_console.print(f"  {'approved' if answer else 'rejected'} by {client.user}")

@@ -112,7 +112,7 @@ def _bring_online(
     table, version = features.VIEWS[PAIRS], now.versions[features.VIEWS[PAIRS]]
     active = _keys(lake, table, version, [first + n * DAY for n in range(ACTIVE_DAYS)])
     _reconcile(store, lake, now, active.num_rows)
-    sample = _sample(lake, table, version, now.as_of, active, settings.features.check_pairs)
+    sample = _sample(lake, table, version, now.as_of, active, settings.feature_store.check_pairs)
     return check_online(store, sample, now.as_of)
 
 

@@ -92,10 +92,10 @@ def repo_config(settings: Settings, versions: Mapping[str, int] | None = None) -
             "type": "feature_repo.stores.delta.DeltaOfflineStore",
             "lake": str(settings.lake_path),
             "versions": {table: number for table, number in (versions or {}).items() if table in wanted},
-            "memory_gib": settings.features.join_memory_gib,
-            "threads": settings.features.join_threads,
+            "memory_gib": settings.feature_store.join_memory_gib,
+            "threads": settings.feature_store.join_threads,
         },
-        materialization={"online_write_batch_size": settings.features.online_write_rows},
+        materialization={"online_write_batch_size": settings.feature_store.online_write_rows},
         entity_key_serialization_version=3,
         repo_path=str(REPO),
     )

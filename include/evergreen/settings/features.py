@@ -37,15 +37,6 @@ class FeaturesSettings(Section):
         "(the head noun stands last); a product without any is `other`.",
     )
 
-    check_pairs: int = Field(
-        200, ge=1, description="Pairs that are read online and offline after each materialization and must be equal."
-    )
-    online_write_rows: int = Field(50_000, ge=1, description="Rows that are prepared at once for the online store.")
-    join_memory_gib: float = Field(
-        2.0, gt=0, description="Memory that a point-in-time join may use before it spills, GiB."
-    )
-    join_threads: int | None = Field(None, ge=1, description="Threads of a point-in-time join. Empty: all cores.")
-
     @model_validator(mode="after")
     def _words_are_unique(self) -> Self:
         owner: dict[str, str] = {}
@@ -66,3 +57,16 @@ class FeaturesSettings(Section):
     def category_names(self) -> tuple[str, ...]:
         """Categories in the order of the settings, `other` last."""
         return (*self.categories, "other")
+
+
+class FeatureStoreSettings(Section):
+    """Settings of Feast's offline joins and of the online store; none of them changes a feature."""
+
+    check_pairs: int = Field(
+        200, ge=1, description="Pairs that are read online and offline after each materialization and must be equal."
+    )
+    online_write_rows: int = Field(50_000, ge=1, description="Rows that are prepared at once for the online store.")
+    join_memory_gib: float = Field(
+        2.0, gt=0, description="Memory that a point-in-time join may use before it spills, GiB."
+    )
+    join_threads: int | None = Field(None, ge=1, description="Threads of a point-in-time join. Empty: all cores.")

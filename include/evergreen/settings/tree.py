@@ -9,7 +9,7 @@ from pydantic import Field
 
 from evergreen.settings.base import Section
 from evergreen.settings.evaluation import EvaluationSettings
-from evergreen.settings.features import FeaturesSettings
+from evergreen.settings.features import FeaturesSettings, FeatureStoreSettings
 from evergreen.settings.ingest import IngestSettings
 from evergreen.settings.platform import AirflowSettings, LakeSettings, LoggingSettings, MlflowSettings, SparkSettings
 from evergreen.settings.promotion import PromotionSettings
@@ -38,6 +38,7 @@ class Settings(Section):
     sample: SampleSettings = Field(default_factory=SampleSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     features: FeaturesSettings = Field(default_factory=FeaturesSettings)
+    feature_store: FeatureStoreSettings = Field(default_factory=FeatureStoreSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     retraining: RetrainingSettings = Field(default_factory=RetrainingSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)

@@ -120,7 +120,7 @@ def _of_training_set(made: Given, rows: Rows) -> None:
         infinite, empty = _of_floats(rows, table, floats)
         made.put(table, "infinite_values", sum(infinite.values()), _named("infinite values in", infinite))
         made.put(table, "empty_features", sum(empty.values()), _named("missing everywhere:", empty))
-        if "train" in columns:
+        if "train" in columns and table != "train":
             other = (set(kinds) ^ set(columns["train"])) - {"split"}
             made.put(table, "same_columns", len(other), f"columns that only one has: {', '.join(sorted(other))}")
     keyed = {table for table, kinds in columns.items() if {"as_of", "customer_id"} <= set(kinds)}

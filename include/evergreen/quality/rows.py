@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,34 +53,34 @@ def contents(suite: Suite, source: Source, lake: Lake) -> Contents:
     Raises:
         DataQualityError: there is nothing of this suite in it.
     """
-    if isinstance(source, Mapping):
-        if "manifest" in source:
-            source = StagedSet.load(source["manifest"])
-        elif "folder" in source:
-            source = Path(source["folder"])
-        else:
-            return Contents({table: tuple(map(str, _listed(paths))) for table, paths in source.items()})
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if path.suffix == ".json" and "parts" in json.loads(path.read_text()):
-            source = StagedSet.load(path)
-        else:
-            source = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if isinstance(source, StagedSet | Staged):
-        parts = source.parts if isinstance(source, StagedSet) else (source,)
-        staged = {part.table: part for part in parts}
-        made = Contents({}, staged)
-        files = {table: tuple(part.paths(lake, made.days(table))) for table, part in staged.items()}
-        found = Contents(files, staged)
-    else:
-        by_table: dict[str, list[str]] = {}
-        for file in source:
-            by_table.setdefault(Path(file).stem, []).append(str(file))
-        found = Contents({table: tuple(paths) for table, paths in by_table.items()})
+    found = _contents(source, lake)
     if not set(suite.tables) & set(found.files):
         seen = ", ".join(found.files) or "nothing"
         raise DataQualityError(f"suite {suite.name} checks {', '.join(suite.tables)}, was given {seen}")
     return found
+
+
+def _contents(source: Source, lake: Lake) -> Contents:
+    if isinstance(source, Mapping):
+        if "manifest" in source:
+            return _contents(StagedSet.load(source["manifest"]), lake)
+        if "folder" in source:
+            return _contents(Path(source["folder"]), lake)
+        return Contents({table: tuple(map(str, _listed(paths))) for table, paths in source.items()})
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.suffix == ".json":
+            return _contents(StagedSet.load(path), lake)
+        return _contents(sorted(path.glob("*.parquet")) if path.is_dir() else [path], lake)
+    if isinstance(source, StagedSet | Staged):
+        parts = source.parts if isinstance(source, StagedSet) else (source,)
+        made = Contents({}, {part.table: part for part in parts})
+        files = {table: tuple(part.paths(lake, made.days(table))) for table, part in made.staged.items()}
+        return Contents(files, made.staged)
+    by_table: dict[str, list[str]] = {}
+    for file in source:
+        by_table.setdefault(Path(file).stem, []).append(str(file))
+    return Contents({table: tuple(paths) for table, paths in by_table.items()})
 
 
 def _listed(paths: Any) -> Iterable[Any]:

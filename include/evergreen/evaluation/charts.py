@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,7 +10,7 @@ from html import escape
 Point = Sequence[float]
 WIDTH, HEIGHT = 340.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 40.0
-TICKS = 5
+MOST_TICKS = 8
 
 
 @dataclass(frozen=True)
@@ -22,49 +23,69 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The plotting area: both axes start at 0."""
+class Axis:
+    """An axis from 0 to at least `reach`, with round ticks."""
 
-    x_label: str
-    y_label: str
-    x_max: float = 1.0
-    y_max: float = 1.0
+    label: str
+    reach: float = 1.0
+
+    @property
+    def step(self) -> float:
+        """1, 2 or 5 times a power of ten, so that four to eight ticks reach the end."""
+        power = 10.0 ** math.floor(math.log10(self.reach))
+        steps = (power / 10, power / 5, power / 2, power, 2 * power)
+        return next(step for step in steps if step * MOST_TICKS >= self.reach * 0.999)
+
+    @property
+    def ticks(self) -> list[float]:
+        """From 0 on; the last is the end of the axis."""
+        return [number * self.step for number in range(math.ceil(self.reach / self.step - 1e-3) + 1)]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The plotting area."""
+
+    x: Axis
+    y: Axis
 
     def at(self, point: Point) -> tuple[float, float]:
         """Pixels of a point."""
-        x = LEFT + min(point[0] / self.x_max, 1.0) * (WIDTH - LEFT - RIGHT)
-        y = HEIGHT - BOTTOM - min(point[1] / self.y_max, 1.0) * (HEIGHT - TOP - BOTTOM)
+        x = LEFT + min(point[0] / self.x.ticks[-1], 1.0) * (WIDTH - LEFT - RIGHT)
+        y = HEIGHT - BOTTOM - min(point[1] / self.y.ticks[-1], 1.0) * (HEIGHT - TOP - BOTTOM)
         return x, y
 
     def draw(self) -> str:
         """Grid, ticks and labels."""
         parts = []
-        for number in range(TICKS + 1):
-            share = number / TICKS
-            x, y = self.at((share * self.x_max, share * self.y_max))
+        for tick in self.x.ticks:
+            x, _ = self.at((tick, 0.0))
             parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>')
+            parts.append(_text(x, HEIGHT - BOTTOM + 14, f"{tick:.3g}", "middle"))
+        for tick in self.y.ticks:
+            _, y = self.at((0.0, tick))
             parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-            parts.append(_text(x, HEIGHT - BOTTOM + 14, _number(share * self.x_max), "middle"))
-            parts.append(_text(LEFT - 6, y + 4, _number(share * self.y_max), "end"))
-        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x_label, "middle"))
+            parts.append(_text(LEFT - 6, y + 4, f"{tick:.3g}", "end"))
+        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x.label, "middle"))
         middle = (TOP + HEIGHT - BOTTOM) / 2
         turned = f'transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle"'
-        parts.append(f"<text {turned}>{escape(self.y_label)}</text>")
+        parts.append(f"<text {turned}>{escape(self.y.label)}</text>")
         return "".join(parts)
 
 
 def line_chart(frame: Frame, lines: Sequence[Line]) -> str:
     """Lines over a grid; the first is drawn on top. The names stand in the page's common legend."""
     drawn = "".join(_polyline(frame, line) for line in reversed(lines) if line.points)
-    return _svg(frame.draw() + drawn, f"{frame.y_label} against {frame.x_label}")
+    return _svg(frame.draw() + drawn, f"{frame.y.label} against {frame.x.label}")
 
 
 def calibration_chart(curve: Sequence[Mapping[str, float | None]]) -> str:
     """Share bought against mean prediction, a dot a bin with its interval; perfect calibration is the diagonal."""
     values = [value for bin in curve for key in ("predicted", "high", "bought") if (value := bin[key]) is not None]
-    largest = max([*values, 0.01]) * 1.05
-    frame = Frame("Mean predicted probability", "Share bought again", largest, largest)
-    parts = [frame.draw(), _polyline(frame, Line("perfect", [(0, 0), (largest, largest)], "guide"))]
+    largest = max([*values, 0.01])
+    frame = Frame(Axis("Mean predicted probability", largest), Axis("Share bought again", largest))
+    end = frame.x.ticks[-1]
+    parts = [frame.draw(), _polyline(frame, Line("perfect", [(0, 0), (end, end)], "guide"))]
     dots: list[tuple[float, float]] = []
     for bin in curve:
         predicted, bought = bin["predicted"] or 0.0, bin["bought"] or 0.0
@@ -108,10 +129,6 @@ def _polyline(frame: Frame, line: Line) -> str:
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _number(value: float) -> str:
-    return f"{value:.2g}" if value < 1 else f"{value:g}"
 
 
 def _svg(content: str, title: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evergreen.evaluation.charts import Frame, Line, calibration_chart, line_chart, whisker
+from evergreen.evaluation.charts import Axis, Frame, Line, calibration_chart, line_chart, whisker
 from evergreen.evaluation.metrics import METRICS
 
 TEMPLATE = "evaluation.html.j2"
@@ -92,11 +92,13 @@ def _charts(evaluation: Evaluation, champion: Evaluation | None) -> dict[str, An
     return {
         "legend": [(name, style) for name, style, _ in lines],
         "roc": _svg(
-            line_chart(Frame("False positive share", "Recall"), [*roc, Line("chance", [(0, 0), (1, 1)], "guide")])
+            line_chart(
+                Frame(Axis("False positive share"), Axis("Recall")), [*roc, Line("chance", [(0, 0), (1, 1)], "guide")]
+            )
         ),
         "precision_recall": _svg(
             line_chart(
-                Frame("Recall", "Precision", y_max=min(1.0, 1.1 * max([*precisions, base_rate, 0.01]))),
+                Frame(Axis("Recall"), Axis("Precision", max([*precisions, base_rate, 0.01]))),
                 [*steps, Line("base rate", [(0, base_rate), (1, base_rate)], "guide")],
             )
         ),

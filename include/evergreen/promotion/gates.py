@@ -280,7 +280,7 @@ def superiority(challenger: Challenger, champion: Champion, policy: Policy) -> G
     if age >= policy.promotion.refresh_after_days:
         reason = f"the champion's data are {age} days older: not being worse suffices ({said})"
         return GateResult("superiority", Status.PASSED, observed, limit, reason)
-    failed = [f"{said}, not above {least:g}"] if observed["high"] <= least else []
+    failed = [f"{said}, not above {least:g}"] if observed["high"] < least else []
     inconclusive = (
         [f"{said}: the holdout cannot tell whether that is above {least:g}"] if observed["low"] <= least else []
     )

@@ -1,0 +1,493 @@
+"""Gates: figures that differ on each side, ties, missing values, and candidates that are planted to be bad.
+
+The candidates come from one honest world: labels are drawn from known probabilities, the champion knows them roughly,
+the challenger better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evergreen.evaluation.intervals import paired_bootstrap
+from evergreen.evaluation.report import evaluate
+from evergreen.evaluation.scores import Scores
+from evergreen.promotion import gates
+from evergreen.promotion.gates import Challenger, Champion, Decision, Policy, Status, holm_rejected, judge_gates
+from evergreen.settings.evaluation import EvaluationSettings
+from evergreen.settings.promotion import PromotionSettings
+
+PAIRS, CUSTOMERS = 8000, 400
+EVALUATION = EvaluationSettings.model_validate(
+    {"resamples": 60, "slices": {"min_pairs": 400, "min_positives": 40, "min_customers": 20}}
+)
+POLICY = Policy(PromotionSettings(), EVALUATION, 28)
+LOGITS = np.random.default_rng(1).normal(-2.2, 1.3, PAIRS)
+TRUTH = 1 / (1 + np.exp(-LOGITS))
+LABELS = (np.random.default_rng(2).random(PAIRS) < TRUTH).astype(np.int8)
+CODES = np.random.default_rng(3).integers(0, CUSTOMERS, PAIRS)
+COUNTRY = np.where(CODES % 4 == 0, "France", "United Kingdom").astype(object)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+def scores_of(probabilities: np.ndarray, labels: np.ndarray = LABELS) -> Scores:
+    customers = np.array([f"c{code}" for code in CODES], dtype=object)
+    products = np.array([f"p{number}" for number in range(PAIRS)], dtype=object)
+    return Scores(customers, products, labels, probabilities, {"country": COUNTRY})
+
+
+def noisy(noise: float, seed: int = 4) -> np.ndarray:
+    """Probabilities of a model that sees the truth through noise, calibrated: shrunk as regression says."""
+    seen = LOGITS + np.random.default_rng(seed).normal(0, noise, PAIRS)
+    kept = 1.3**2 / (1.3**2 + noise**2)
+    rough = -2.2 + kept * (seen + 2.2)
+    spread = np.sqrt(1.3**2 * (1 - kept))
+    points, weights = np.polynomial.hermite_e.hermegauss(9)
+    return sum(sigmoid(rough + spread * point) * weight for point, weight in zip(points, weights, strict=True)) / sum(
+        weights
+    )
+
+
+GOOD, OLD, HEURISTIC = scores_of(noisy(0.3)), scores_of(noisy(1.0)), scores_of(noisy(3.0))
+EVALUATED = evaluate(GOOD, EVALUATION, {"frequency": HEURISTIC})
+QUALITY = {suite: {"success": True} for suite in ("transactions", "features", "training_set")}
+STABLE = {"verdict": "stable", "share_drifted": 0.1, "reason": ""}
+
+
+def challenger(**changes: Any) -> Challenger:
+    honest: dict[str, Any] = {
+        "version": "2",
+        "bundle_digest": "b" * 64,
+        "data_day": date(2011, 8, 31),
+        "newest_day": date(2011, 8, 31),
+        "holdout": date(2011, 8, 4),
+        "as_ofs": (date(2011, 6, 30), date(2011, 7, 7)),
+        "scores": GOOD,
+        "evaluation": EVALUATED,
+        "quality": QUALITY,
+        "drift": STABLE,
+        "generation": 1,
+    }
+    if "scores" in changes and "evaluation" not in changes:
+        changes["evaluation"] = evaluate(changes["scores"], EVALUATION, {"frequency": HEURISTIC})
+    return Challenger(**honest | changes)
+
+
+def champion(**changes: Any) -> Champion:
+    defaults: dict[str, Any] = {
+        "version": "1",
+        "bundle_digest": "a" * 64,
+        "data_day": date(2011, 8, 30),
+        "scores": OLD,
+    }
+    return Champion(**defaults | changes)
+
+
+def with_figures(metric: str, **figures: float | None) -> dict[str, Any]:
+    metrics = EVALUATED["metrics"]
+    return EVALUATED | {"metrics": metrics | {metric: metrics[metric] | figures}}
+
+
+def readiness(status: str) -> dict[str, Any]:
+    row = {"name": "ROC AUC", "status": status, "observed": "0.6", "limit": "at least 0.7", "recommendation": ""}
+    return EVALUATED | {"readiness": {"status": status, "rows": [row]}}
+
+
+def worse_for_one_country() -> Scores:
+    """Better on the whole, but it knows the customers of one country less well than the champion does."""
+    probabilities = noisy(0.05).copy()
+    rows = np.flatnonzero(COUNTRY == "France")
+    probabilities[rows] = noisy(2.5)[rows]
+    return scores_of(probabilities)
+
+
+def promotes(candidate: Challenger, old: Champion | None = None, policy: Policy = POLICY) -> bool:
+    return judge_gates(candidate, old, policy).decision is Decision.PROMOTE
+
+
+def status_of(verdict: gates.Verdict, name: str) -> Status:
+    return next(result.status for result in verdict.results if result.name == name)
+
+
+def test_an_honest_and_better_candidate_is_promoted() -> None:
+    verdict = judge_gates(challenger(), champion(), POLICY)
+    assert verdict.decision is Decision.PROMOTE, verdict.reasons
+    assert verdict.reasons == ("every gate passed",)
+    assert {result.name for result in verdict.results} == {gate.__name__ for gate in (*gates.ALWAYS, *gates.COMPARING)}
+
+
+def test_the_first_candidate_is_its_own_explicit_case() -> None:
+    verdict = judge_gates(challenger(generation=0), None, POLICY)
+    assert verdict.decision is Decision.PROMOTE
+    assert verdict.reasons == (
+        "no_champion: there is no champion yet: floors, heuristics and calibration alone decide",
+    )
+    assert {result.name for result in verdict.results} == {gate.__name__ for gate in (*gates.ALWAYS, *gates.COLD_START)}
+
+
+PLANTED: dict[str, Callable[[], tuple[Challenger, Champion, Policy]]] = {
+    "data_quality": lambda: (
+        challenger(quality=QUALITY | {"features": {"success": False}}),
+        champion(),
+        POLICY,
+    ),
+    "label_maturity": lambda: (challenger(newest_day=date(2011, 8, 30)), champion(), POLICY),
+    "not_barred": lambda: (challenger(barred="complaints"), champion(), POLICY),
+    "leakage": lambda: (challenger(evaluation=with_figures("roc_auc", value=0.98, high=0.99)), champion(), POLICY),
+    "readiness_floors": lambda: (challenger(evaluation=readiness("failed")), champion(), POLICY),
+    "heuristics": lambda: (
+        challenger(evaluation=EVALUATED | {"heuristics": {"frequency": EVALUATED["metrics"]}}),
+        champion(),
+        POLICY,
+    ),
+    "calibration": lambda: (
+        challenger(evaluation=EVALUATED | {"mean_probability": 1.5 * EVALUATED["base_rate"]}),
+        champion(),
+        POLICY,
+    ),
+    "drift": lambda: (
+        challenger(drift={"verdict": "drifted", "share_drifted": 0.7, "reason": "70% of the columns drifted"}),
+        champion(),
+        POLICY,
+    ),
+    "identity": lambda: (challenger(bundle_digest="a" * 64), champion(), POLICY),
+    "not_older": lambda: (challenger(), champion(data_day=date(2011, 9, 1)), POLICY),
+    "superiority": lambda: (
+        challenger(),
+        champion(),
+        Policy(PromotionSettings(min_gain=0.5), EVALUATION, 28),
+    ),
+    "non_inferiority": lambda: (
+        challenger(),
+        champion(scores=scores_of(sharper_in_the_list())),
+        Policy(PromotionSettings(guardrails={"average_precision": 0.0, "recall_at_10": 0.0}), EVALUATION, 28),
+    ),
+    "slice_harm": lambda: (challenger(scores=worse_for_one_country()), champion(), POLICY),
+}
+
+
+def sharper_in_the_list() -> np.ndarray:
+    """Every customer's list in perfect order, yet customers are mixed up: worse overall, better at recall@10."""
+    within = LABELS * 0.02 + 0.01
+    between = np.random.default_rng(6).normal(0, 2, CUSTOMERS)[CODES]
+    return sigmoid(np.log(within / (1 - within)) + between)
+
+
+@pytest.mark.parametrize("gate", PLANTED)
+def test_each_planted_candidate_is_stopped_by_its_gate_and_by_no_other(
+    gate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: without that one gate the candidate would be promoted, so no gate can be deleted unnoticed."""
+    arguments = PLANTED[gate]()
+    verdict = judge_gates(*arguments)
+    assert [result.name for result in verdict.results if result.status is not Status.PASSED] == [gate]
+    assert verdict.decision is not Decision.PROMOTE
+    assert verdict.reasons[0].startswith(f"{gate}: ")
+    for group in ("ALWAYS", "COMPARING"):
+        monkeypatch.setattr(gates, group, tuple(one for one in getattr(gates, group) if one.__name__ != gate))
+    assert promotes(*arguments)
+
+
+def test_every_gate_has_a_planted_candidate() -> None:
+    assert set(PLANTED) == {gate.__name__ for gate in (*gates.ALWAYS, *gates.COMPARING)}
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "stopped_by"),
+    [
+        ("leaking", scores_of(np.where(LABELS == 1, 0.99, 0.01)), {"leakage"}),
+        ("label-swapped", scores_of(1 - noisy(0.3)), {"readiness_floors", "heuristics", "calibration", "superiority"}),
+        ("miscalibrated", scores_of(sigmoid(np.log(noisy(0.3) / (1 - noisy(0.3))) + 1.2)), {"calibration"}),
+        ("constant", scores_of(np.full(PAIRS, LABELS.mean())), {"heuristics", "superiority", "readiness_floors"}),
+    ],
+)
+def test_planted_bad_candidates_are_rejected(name: str, scores: Scores, stopped_by: set[str]) -> None:
+    verdict = judge_gates(challenger(scores=scores), champion(), POLICY)
+    assert verdict.decision is Decision.REJECT
+    failed = {result.name for result in verdict.results if result.status is Status.FAILED}
+    assert stopped_by <= failed
+    cold = judge_gates(challenger(scores=scores, generation=0), None, POLICY)
+    assert cold.decision is Decision.REJECT, "the first candidate must hold its own without a champion"
+
+
+def test_nan_probabilities_are_rejected() -> None:
+    broken = noisy(0.3).copy()
+    broken[7] = np.nan
+    verdict = judge_gates(challenger(scores=scores_of(broken), evaluation=EVALUATED), champion(), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert "1 of 8,000 probabilities are not in 0..1" in " ".join(verdict.reasons)
+
+
+def test_the_champion_against_itself_is_inconclusive() -> None:
+    itself = judge_gates(challenger(bundle_digest="a" * 64, scores=OLD), champion(), POLICY)
+    assert itself.decision is Decision.INCONCLUSIVE
+    assert "it has the bundle and it has the scores of the champion (version 1)" in itself.reasons[0]
+    copy = judge_gates(challenger(scores=scores_of(noisy(1.0))), champion(), POLICY)
+    assert copy.decision is Decision.INCONCLUSIVE
+
+
+def test_a_copy_of_the_champion_does_not_refresh_it() -> None:
+    aged = champion(data_day=date(2011, 8, 1))
+    assert judge_gates(challenger(scores=scores_of(noisy(1.0))), aged, POLICY).decision is Decision.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("suite", sorted(QUALITY))
+def test_a_suite_that_was_not_run_fails(suite: str) -> None:
+    some = {name: summary for name, summary in QUALITY.items() if name != suite}
+    result = gates.data_quality(challenger(quality=some), None, POLICY)
+    assert (result.status, result.reason) == (Status.FAILED, f"there is no report of suite {suite}")
+
+
+@pytest.mark.parametrize(
+    ("newest_day", "as_of", "status"),
+    [
+        (date(2011, 8, 31), date(2011, 7, 7), Status.PASSED),  # both windows end exactly where they may
+        (date(2011, 8, 30), date(2011, 7, 7), Status.FAILED),
+        (date(2011, 8, 31), date(2011, 7, 8), Status.FAILED),
+        (date(2011, 8, 31), date(2011, 8, 4), Status.FAILED),
+    ],
+)
+def test_labels_must_be_mature_to_the_day(newest_day: date, as_of: date, status: Status) -> None:
+    result = gates.label_maturity(challenger(newest_day=newest_day, as_ofs=(as_of,)), None, POLICY)
+    assert result.status is status
+
+
+@pytest.mark.parametrize(
+    ("ratio", "status"), [(1.4, "passed"), (1.41, "failed"), (1 / 1.4, "passed"), (0.70, "failed"), (1.0, "passed")]
+)
+def test_calibration_in_the_large_has_two_sides(ratio: float, status: str) -> None:
+    evaluation = EVALUATED | {"base_rate": 0.25, "mean_probability": 0.25 * ratio}
+    assert gates.calibration(challenger(evaluation=evaluation), None, POLICY).status == status
+
+
+def test_calibration_bin_by_bin() -> None:
+    limit = PromotionSettings().calibration.max_ece_share * EVALUATED["base_rate"]
+    for ece, status in ((limit * 0.99, Status.PASSED), (limit * 1.01, Status.FAILED)):
+        evaluation = with_figures("ece", value=ece)
+        assert gates.calibration(challenger(evaluation=evaluation), None, POLICY).status is status
+
+
+def test_a_holdout_without_repurchases_fails() -> None:
+    result = judge_gates(challenger(evaluation=EVALUATED | {"base_rate": 0.0}), champion(), POLICY)
+    assert status_of(result, "calibration") is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    ("metric", "ours", "theirs", "status"),
+    [
+        ("roc_auc", (0.80, 0.78, 0.82), (0.70, 0.68, 0.72), Status.PASSED),
+        ("roc_auc", (0.80, 0.71, 0.89), (0.70, 0.68, 0.72), Status.INCONCLUSIVE),
+        ("roc_auc", (0.80, 0.72, 0.88), (0.70, 0.68, 0.72), Status.INCONCLUSIVE),  # they touch
+        ("roc_auc", (0.70, 0.68, 0.72), (0.70, 0.68, 0.72), Status.FAILED),
+        ("roc_auc", (0.60, 0.58, 0.62), (0.70, 0.68, 0.72), Status.FAILED),
+        ("log_loss", (0.10, 0.09, 0.11), (0.20, 0.19, 0.21), Status.PASSED),
+        ("log_loss", (0.20, 0.19, 0.21), (0.10, 0.09, 0.11), Status.FAILED),
+        ("log_loss", (0.18, 0.15, 0.21), (0.20, 0.19, 0.21), Status.INCONCLUSIVE),
+    ],
+)
+def test_heuristics_are_beaten_in_the_metrics_own_direction(metric, ours, theirs, status) -> None:
+    def figures(values: tuple[float, float, float]) -> dict[str, dict[str, float]]:
+        return {metric: dict(zip(("value", "low", "high"), values, strict=True))}
+
+    worse = {"roc_auc": (0.5, 0.4, 0.6), "log_loss": (0.9, 0.8, 1.0)}[metric]
+    evaluation = {"metrics": figures(ours), "heuristics": {"poor": figures(worse), "best": figures(theirs)}}
+    policy = Policy(PromotionSettings(heuristic_metrics=(metric,)), EVALUATION, 28)
+    result = gates.heuristics(challenger(evaluation=evaluation), None, policy)
+    assert (result.status, result.limit[metric]["best"]) == (status, "best")
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_the_readiness_table_speaks_for_itself(status: Status) -> None:
+    assert gates.readiness_floors(challenger(evaluation=readiness(status)), None, POLICY).status is status
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        {},
+        EVALUATED | {"metrics": {}},
+        EVALUATED | {"heuristics": {}},
+        EVALUATED | {"readiness": {"rows": []}},
+        readiness("looks fine"),
+        EVALUATED | {"readiness": None},
+        EVALUATED | {"mean_probability": None},
+        EVALUATED | {"mean_probability": True},
+        EVALUATED | {"base_rate": float("nan")},
+        EVALUATED | {"metrics": None},
+        with_figures("ece", value=None),
+        with_figures("roc_auc", value=float("nan")),
+        with_figures("average_precision", low=None),
+    ],
+)
+def test_missing_evidence_fails(evaluation: dict[str, Any]) -> None:
+    verdict = judge_gates(challenger(evaluation=evaluation), champion(), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert "evidence" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quality": {}},
+        {"quality": QUALITY | {"features": {}}},
+        {"quality": QUALITY | {"features": {"success": None}}},
+        {"drift": {}},
+        {"drift": {"verdict": "fine", "share_drifted": 0.1, "reason": ""}},
+        {"drift": STABLE | {"share_drifted": None}},
+        {"as_ofs": ()},
+        {"scores": replace(GOOD, slices={})},
+    ],
+)
+def test_missing_evidence_beside_the_evaluation_fails_too(changes: dict[str, Any]) -> None:
+    changes.setdefault("evaluation", EVALUATED)
+    assert judge_gates(challenger(**changes), champion(), POLICY).decision is Decision.REJECT
+
+
+def test_scores_of_other_pairs_are_no_comparison() -> None:
+    other = replace(OLD, product_ids=OLD.product_ids[::-1])
+    verdict = judge_gates(challenger(), champion(scores=other), POLICY)
+    assert verdict.decision is Decision.REJECT
+    for name in ("superiority", "non_inferiority", "slice_harm"):
+        assert status_of(verdict, name) is Status.FAILED
+
+
+def test_superiority_is_about_the_difference_and_its_sign() -> None:
+    better = gates.superiority(challenger(), champion(), POLICY)
+    worse = gates.superiority(challenger(scores=OLD), champion(scores=GOOD), POLICY)
+    alike = gates.superiority(challenger(scores=scores_of(noisy(1.0, seed=8))), champion(), POLICY)
+    assert [result.status for result in (better, worse, alike)] == [
+        Status.PASSED,
+        Status.FAILED,
+        Status.INCONCLUSIVE,
+    ]
+    gain = paired_bootstrap(GOOD, OLD, "average_precision", EVALUATION)
+    assert better.observed == {"value": gain.estimate, "low": gain.low, "high": gain.high}
+
+
+def test_superiority_of_a_metric_where_less_is_better() -> None:
+    policy = Policy(PromotionSettings(primary_metric="log_loss"), EVALUATION, 28)
+    assert gates.superiority(challenger(), champion(), policy).status is Status.PASSED
+    assert gates.superiority(challenger(scores=OLD), champion(scores=GOOD), policy).status is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    ("age", "decision"), [(6, Decision.INCONCLUSIVE), (7, Decision.PROMOTE), (30, Decision.PROMOTE)]
+)
+def test_an_aged_champion_is_refreshed_by_what_is_not_worse(age: int, decision: Decision) -> None:
+    slightly = scores_of(noisy(1.0) * 0.999)
+    aged = champion(data_day=date.fromordinal(date(2011, 8, 31).toordinal() - age))
+    verdict = judge_gates(challenger(scores=slightly), aged, POLICY)
+    assert verdict.decision is decision
+    if decision is Decision.PROMOTE:
+        assert f"the champion's data are {age} days older: not being worse suffices" in verdict.reasons[0]
+
+
+def test_an_aged_champion_is_not_replaced_by_what_is_worse() -> None:
+    aged = champion(scores=GOOD, data_day=date(2011, 7, 1))
+    verdict = judge_gates(challenger(scores=OLD), aged, POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert status_of(verdict, "superiority") is Status.PASSED
+    assert status_of(verdict, "non_inferiority") is Status.FAILED
+
+
+def test_non_inferiority_names_each_metric_that_is_worse() -> None:
+    result = gates.non_inferiority(challenger(scores=OLD), champion(scores=GOOD), POLICY)
+    assert result.status is Status.FAILED
+    for metric in ("average_precision", "roc_auc", "log_loss"):
+        assert f"worse than the champion: {metric} gains -" in result.reason
+    assert set(result.observed) == set(PromotionSettings().guardrails)
+
+
+def test_non_inferiority_cannot_tell_within_a_narrow_margin() -> None:
+    policy = Policy(PromotionSettings(guardrails={"average_precision": 0.0}), EVALUATION, 28)
+    same = challenger(scores=scores_of(noisy(1.0, seed=8)))
+    assert gates.non_inferiority(same, champion(), policy).status is Status.INCONCLUSIVE
+    wide = Policy(PromotionSettings(guardrails={"average_precision": 0.5}), EVALUATION, 28)
+    assert gates.non_inferiority(same, champion(), wide).status is Status.PASSED
+
+
+def test_harm_to_a_slice_is_named() -> None:
+    result = gates.slice_harm(challenger(scores=worse_for_one_country()), champion(), POLICY)
+    assert result.status is Status.FAILED
+    assert "log_loss of country=France gains -" in result.reason
+    assert "United Kingdom" not in result.reason
+
+
+def test_slices_that_are_too_small_are_not_tested() -> None:
+    strict = EVALUATION.model_copy(update={"slices": EVALUATION.slices.model_copy(update={"min_pairs": PAIRS + 1})})
+    policy = Policy(PromotionSettings(), strict, 28)
+    result = gates.slice_harm(challenger(scores=worse_for_one_country()), champion(), policy)
+    assert (result.status, result.observed) == (Status.PASSED, {})
+
+
+def test_identical_slices_are_unharmed() -> None:
+    result = gates.slice_harm(challenger(scores=OLD), champion(), POLICY)
+    assert result.status is Status.PASSED
+    assert {row["p_value"] for row in result.observed.values()} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("p_values", "rejected"),
+    [
+        ({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}, ["d", "a"]),  # Holm's own kind of example
+        ({"a": 0.05}, ["a"]),
+        ({"a": 0.051}, []),
+        ({"a": 0.02, "b": 0.02, "c": 0.02}, []),
+        ({"a": 0.01, "b": 0.02, "c": 0.04}, ["a", "b", "c"]),
+        ({}, []),
+    ],
+)
+def test_holm_steps_down(p_values: dict[str, float], rejected: list[str]) -> None:
+    assert holm_rejected(p_values, 0.05) == rejected
+
+
+def test_harmless_candidates_are_rarely_called_harmful() -> None:
+    """The error rate over all slices, simulated: 40 candidates that differ from the champion by chance alone."""
+    dimension = (CODES % 10).astype(str).astype(object)
+    old = replace(OLD, slices={"group": dimension})
+    false_alarms = 0
+    policy = Policy(
+        PromotionSettings.model_validate({"harm": {"margin": 0.0}}),
+        EVALUATION.model_copy(update={"slices": EVALUATION.slices.model_copy(update={"min_customers": 10})}),
+        28,
+    )
+    for seed in range(40):
+        labels = (np.random.default_rng(100 + seed).random(PAIRS) < TRUTH).astype(np.int8)
+        one = replace(old, labels=labels)
+        other = replace(one, probabilities=noisy(1.0, seed=200 + seed))
+        result = gates.slice_harm(challenger(scores=other, evaluation=EVALUATED), champion(scores=one), policy)
+        false_alarms += result.status is Status.FAILED
+    assert false_alarms <= 6  # P(more than 6 of 40) is 0.3 % at a rate of 5 %
+
+
+@pytest.mark.parametrize(
+    ("problem", "replace_unscorable", "status"),
+    [
+        ("", False, Status.FAILED),
+        ("", True, Status.FAILED),
+        ("model xgboost needs feature 'x'", False, Status.FAILED),
+        ("model xgboost needs feature 'x'", True, Status.PASSED),
+    ],
+)
+def test_a_champion_that_could_not_be_scored_is_no_cold_start(
+    problem: str, replace_unscorable: bool, status: Status
+) -> None:
+    policy = Policy(PromotionSettings(replace_unscorable=replace_unscorable), EVALUATION, 28)
+    verdict = judge_gates(challenger(generation=3, champion_problem=problem), None, policy)
+    assert status_of(verdict, "no_champion") is status
+    assert "the champion of generation 3 could not be scored" in " ".join(verdict.reasons)
+
+
+def test_the_primary_metric_is_guarded_too() -> None:
+    with pytest.raises(ValueError, match="must hold the primary metric 'brier' too"):
+        PromotionSettings(primary_metric="brier", guardrails={"roc_auc": 0.01})
+    with pytest.raises(ValueError, match="negative margin"):
+        PromotionSettings(guardrails={"average_precision": -0.01})

@@ -49,8 +49,8 @@ class Judged:
 def judge(lines: pa.Table, layout: Layout, settings: IngestSettings, *, run_id: str) -> Judged:
     """Applies the contract to whole days of lines.
 
-    A line's fate depends on its own text, on its day's other lines (exact duplicates: the first stays) and on the layout
-    of its source, never on which other days are loaded with it: so a range and its days give the same rows.
+    A line's fate depends on its own text, on its day's other lines (exact duplicates: the first stays) and on the
+    layout of its source, never on which other days are loaded with it: so a range and its days give the same rows.
 
     Args:
         lines: `DAY`, `SOURCE`, `ROW`, `MALFORMED` and the source's columns as text.
@@ -156,7 +156,8 @@ def _accepted_sql(layout: Layout, settings: IngestSettings, extra: str) -> str:
             SELECT *,
                 upper(invoice_id_[1]) = 'C' AS is_cancellation,
                 quantity_ < 0 AS is_return,
-                CASE WHEN starts_with(product_id_, 'GIFT_') THEN 'GIFT' ELSE product_id_ END NOT IN ({codes}) AS is_product,
+                CASE WHEN starts_with(product_id_, 'GIFT_') THEN 'GIFT' ELSE product_id_ END
+                    NOT IN ({codes}) AS is_product,
                 abs(quantity_::HUGEINT) * CAST(round(price_ * 1000000) AS HUGEINT) AS millionths,
                 millionths // 10000 AS whole,
                 millionths % 10000 AS rest
@@ -169,11 +170,13 @@ def _accepted_sql(layout: Layout, settings: IngestSettings, extra: str) -> str:
             quantity_ AS quantity,
             time_ AS event_time,
             price_ + 0.0 AS unit_price,
-            CAST(sign(quantity_) * (whole + (rest > 5000 OR (rest = 5000 AND whole % 2 = 1))::INT) AS BIGINT) AS amount_minor,
+            CAST(sign(quantity_) * (whole + (rest > 5000 OR (rest = 5000 AND whole % 2 = 1))::INT) AS BIGINT)
+                AS amount_minor,
             customer_id_ AS customer_id,
             {text(layout.mapping["country"])} AS country,
             is_cancellation, is_return, is_product,
-            customer_id_ IS NOT NULL AND is_product AND quantity_ > 0 AND price_ > 0 AND NOT is_cancellation AS is_purchase,
+            customer_id_ IS NOT NULL AND is_product AND quantity_ > 0 AND price_ > 0 AND NOT is_cancellation
+                AS is_purchase,
             {extra} AS extra,
             "{DAY}" AS event_date
         FROM flagged

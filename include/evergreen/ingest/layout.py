@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import pyarrow as pa
+
 from evergreen.errors import SourceError
 from evergreen.ingest.lines import literal, quoted
 
@@ -48,6 +50,14 @@ class Layout:
     columns: tuple[str, ...] = field(default=())  # all source columns in their order
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Whole days of source lines and how to read them."""
+
+    lines: pa.Table  # `DAY`, `SOURCE`, `ROW`, `MALFORMED` and the source's columns as text
+    layout: Layout
+
+
 def map_columns(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -> Layout:
     """Finds the contract's columns among a source's headers.
 
@@ -61,7 +71,7 @@ def map_columns(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -
     """
     by_key: dict[str, list[str]] = {}
     for column in columns:
-        by_key.setdefault(_key(column), []).append(column)
+        by_key.setdefault(header_key(column), []).append(column)
     found: dict[str, str | None] = {}
     missing: list[str] = []
     for canonical, aliases in ALIASES.items():
@@ -69,7 +79,7 @@ def map_columns(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -
             found[canonical] = None
             continue
         wanted = (mapping[canonical],) if mapping.get(canonical) else (canonical, *aliases)
-        hits = [column for key in dict.fromkeys(map(_key, wanted)) for column in by_key.get(key, [])]
+        hits = [column for key in dict.fromkeys(map(header_key, wanted)) for column in by_key.get(key, [])]
         if len(hits) > 1:
             raise SourceError(
                 f"{name}: columns {_names(hits)} all mean {canonical}; expected one. "
@@ -131,7 +141,8 @@ def number_sql(value: str) -> str:
     )
 
 
-def _key(header: str) -> str:
+def header_key(header: str) -> str:
+    """A header without case, spaces and punctuation."""
     return re.sub(r"[^0-9a-z]", "", header.casefold())
 
 

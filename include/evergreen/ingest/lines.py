@@ -17,6 +17,10 @@ DAY = "#day"  # the day that the line belongs to
 SOURCE = "#source"  # name of the file, drop or table
 
 
+BATCH_ROWS = 131_072  # read at a time
+CHUNK_ROWS = 400_000  # judged at a time, unless one day has more
+
+
 @dataclass(frozen=True)
 class RawTable:
     """One file, sheet set or query result: named text columns, read in batches, in the source's order."""

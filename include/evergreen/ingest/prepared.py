@@ -21,14 +21,13 @@ import pyarrow.parquet as pq
 
 from evergreen.errors import SourceError
 from evergreen.ingest.layout import Layout, TimeFormat, map_columns, text, time_sql
-from evergreen.ingest.lines import DAY, ROW, SOURCE, RawTable, engine, raw_schema
+from evergreen.ingest.lines import CHUNK_ROWS, DAY, ROW, SOURCE, RawTable, engine, raw_schema
 from evergreen.ingest.readers import content_sha256, open_table
 from evergreen.ingest.survey import Survey, survey_of
 from evergreen.lake.digest import digest_json
 from evergreen.settings.ingest import IngestSettings
 
 VERSION = 1  # of the prepared form: raise it when days or columns are written another way
-CHUNK_ROWS = 400_000
 INDEX = "index.json"
 _STALE_SECONDS = 24 * 3600
 
@@ -237,7 +236,7 @@ def _days_of(
     connection.register("batch", batch)
     day = f"CAST({time_sql(text(layout.mapping['event_time']), layout.time_format)} AS DATE)"
     known = connection.sql(
-        f"""SELECT "{ROW}" AS row, CASE WHEN d BETWEEN DATE '{survey.earliest}' AND DATE '{survey.latest}' THEN d END AS d
+        f"""SELECT CASE WHEN d BETWEEN DATE '{survey.earliest}' AND DATE '{survey.latest}' THEN d END AS d
             FROM (SELECT "{ROW}", {day} AS d FROM batch) ORDER BY "{ROW}" """
     ).to_arrow_table()["d"]
     connection.unregister("batch")

@@ -21,16 +21,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from evergreen.errors import SourceError
-from evergreen.ingest.lines import MALFORMED, RawTable, raw_schema
+from evergreen.ingest.lines import BATCH_ROWS, MALFORMED, RawTable, raw_schema
 
-BATCH_ROWS = 131_072
 BLOCK_BYTES = 8 << 20
 _DELIMITERS = ",;\t|"
-_BOMS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1a")
 
 
@@ -181,7 +175,7 @@ def _open_excel(path: Path) -> RawTable:
     from evergreen.ingest.excel import open_workbook
 
     with _named_errors(path):
-        return open_workbook(path)
+        return open_workbook(path, _checked)
 
 
 def _checked(name: str, headers: Sequence[str]) -> tuple[str, ...]:
@@ -224,44 +218,32 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 def _encoding(path: Path) -> str:
     """Encoding of a CSV file, found by reading all of it: UTF-8, UTF-16 with its mark, else Windows-1252."""
+    possible = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", "cp1252")}
     with _bytes_of(path) as stream, _named_errors(path):
-        head = stream.read(4)
-        if not head:
+        chunk = stream.read(1 << 20)
+        if not chunk:
             raise SourceError(f"source {path} is empty; expected a header and lines. Get the file again")
-        marked = next((name for bom, name in _BOMS.items() if head.startswith(bom)), None)
-        if marked == "utf-16":
-            return marked
-        utf8 = codecs.getincrementaldecoder("utf-8")()
-        possible = {"utf-8", "cp1252"}
-        chunk = head
-        while chunk:
-            if any(code in chunk for code in _CONTROLS):
-                raise _unknown_encoding(path)
-            if "utf-8" in possible:
-                try:
-                    utf8.decode(chunk)
-                except UnicodeDecodeError:
-                    possible.discard("utf-8")
-            if "cp1252" in possible and any(code in chunk for code in b"\x81\x8d\x8f\x90\x9d"):
-                possible.discard("cp1252")
+        if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        while True:
+            binary = any(code in chunk for code in _CONTROLS)
+            possible = {} if binary else {name: each for name, each in possible.items() if _decodes(each, chunk)}
             if not possible:
-                raise _unknown_encoding(path)
+                raise SourceError(
+                    f"{path.name} is no text in a known encoding; expected UTF-8, UTF-16 with a byte order mark, or "
+                    "Windows-1252. Save it as UTF-8"
+                )
+            if not chunk:  # the decoders have seen the end: no character is cut off
+                return next(iter(possible))
             chunk = stream.read(1 << 20)
-        if "utf-8" in possible:
-            try:
-                utf8.decode(b"", final=True)
-            except UnicodeDecodeError:
-                possible.discard("utf-8")
-    if not possible:
-        raise _unknown_encoding(path)
-    return "utf-8" if "utf-8" in possible else "cp1252"
 
 
-def _unknown_encoding(path: Path) -> SourceError:
-    return SourceError(
-        f"{path.name} is no text in a known encoding; expected UTF-8, UTF-16 with a byte order mark, or Windows-1252. "
-        "Save it as UTF-8"
-    )
+def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes) -> bool:
+    try:
+        decoder.decode(chunk, final=not chunk)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _READERS: dict[str, Callable[[Path], RawTable]] = {

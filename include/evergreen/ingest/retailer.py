@@ -1,9 +1,10 @@
 """The sample retailer: a random world whose every purchase has a known probability.
 
-A customer visits on a day with a probability that only their rate, the weekday and the season decide. On a visit each product
-of their taste is bought with a probability that depends on the days since they last bought it against the pair's own
-usual gap, on the season of its category, its price and whether it is on sale. Until the next purchase the days since the last one
-just count up: so the chance of none in a window is a plain product over its days, and `chances` is exact.
+A customer visits on a day with a probability that only their rate, the weekday and the season decide. On a visit each
+product of their taste is bought with a probability that depends on the days since they last bought it against the
+pair's own usual gap, on the season of its category, its price and whether it is on sale. Until the next purchase the
+days since the last one just count up: so the chance of none in a window is a plain product over its days, and `chances`
+is exact.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Retailer:
     def blocks(self, until: int) -> int:
         """How many blocks hold the customers who arrive before day `until`."""
         customers = self.present + int(self.arrivals_a_day * (until + BURN_IN_DAYS)) + 1
-        return -(-customers // self.block_size)
+        return int(-(-customers // self.block_size))
 
     def calendar(self, days: Ints) -> Floats:
         """How busy each day is, a usual weekday being 1: no Saturdays, closed over Christmas, busy before it."""
@@ -119,7 +120,8 @@ class Retailer:
         before_christmas = _bump(in_year, 320, 40)[:, None]
         strength = np.array([seasonal for _, _, seasonal, _ in CATEGORIES.values()])
         usual = np.where(strength > 2, 0.15, 1.0)  # what is only for Christmas is hardly bought in spring
-        return usual * (1 + np.where(strength > 2, 12.0, strength) * before_christmas)
+        wanted: Floats = usual * (1 + np.where(strength > 2, 12.0, strength) * before_christmas)
+        return wanted
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -171,7 +173,8 @@ class Retailer:
         """How much each product is wanted on a day for its season and price; 0 where it is not on sale."""
         catalogue = self.catalogue
         on_sale = (catalogue.launch <= day) & (day < catalogue.end)
-        return on_sale * self.season(np.array([day]))[0][catalogue.category] * self.price_level(day) ** -1.5
+        wanted: Floats = on_sale * self.season(np.array([day]))[0][catalogue.category] * self.price_level(day) ** -1.5
+        return wanted
 
     def block(self, index: int) -> Block:
         """Some customers with their tastes. Always whole, whoever of them has arrived."""

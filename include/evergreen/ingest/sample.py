@@ -1,7 +1,7 @@
-"""The sample: purchase lines of a generated retailer, with the dirt of real files, and the true probability of each pair.
+"""The sample: a generated retailer's purchase lines, with the dirt of real files, and each pair's true probability.
 
-Written with the eight columns of UCI Online Retail II, so that the usual reader takes it. A seed and a `first_day` give the
-same lines, and more days never change earlier ones. Memory does not grow with the number of lines.
+Written with the eight columns of UCI Online Retail II, so that the usual reader takes it. Equal settings give equal
+lines, and more `extra_days` never change earlier ones. Memory does not grow with the number of lines.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def sample_file(settings: Settings) -> Path:
 def true_probabilities(settings: SampleSettings, as_of: date, horizon_days: int) -> pd.DataFrame:
     """The true probability of each pair to be bought again: no model can know better.
 
-    Exact, given the retailer's hidden state at `as_of 00:00 UTC` (who is still a customer, whose taste is what) and its plans
-    (prices, launches, opening days). Pairs: those bought within the 365 days before `as_of`.
+    Exact, given the retailer's hidden state at `as_of 00:00 UTC` (who is still a customer, whose taste is what) and its
+    plans (prices, launches, opening days). Pairs: those bought within the 365 days before `as_of`.
 
     Returns:
         Columns `customer_id`, `product_id` (strings) and `probability` of at least one purchase in
@@ -327,7 +327,7 @@ def _with_broken_times(lines: pa.Table, days: Ints) -> pa.Table:
     """Once in a while the last line of a day stands there again, under a time that is none."""
     parts: list[pa.Table] = []
     begin = 0
-    for end in np.flatnonzero(np.diff(days, append=-1) != 0) + 1:
+    for end in (np.flatnonzero(np.diff(days, append=-1)) + 1).tolist():
         parts.append(lines.slice(begin, end - begin))
         if days[end - 1] % _NO_TIME_EVERY == _NO_TIME_EVERY - 1:
             broken = lines.slice(end - 1, 1)

@@ -1,4 +1,4 @@
-"""Where purchase lines come from: one large file, a landing folder of daily drops, a database, or the generated sample."""
+"""Where purchase lines come from: one file, a landing folder of daily drops, a database, or the generated sample."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Protocol
 import pyarrow as pa
 
 from evergreen.errors import SourceError, SourceNotReadyError
-from evergreen.ingest.layout import Layout, map_columns
-from evergreen.ingest.lines import DAY, SOURCE, engine, raw_schema
-from evergreen.ingest.prepared import CHUNK_ROWS, Prepared, prepare
+from evergreen.ingest.layout import Chunk, Layout, map_columns
+from evergreen.ingest.lines import CHUNK_ROWS, DAY, SOURCE, engine, raw_schema
+from evergreen.ingest.prepared import Prepared, prepare
 from evergreen.ingest.readers import content_sha256, open_table
 from evergreen.ingest.survey import survey_of
 from evergreen.lake.digest import digest_json
@@ -25,14 +24,6 @@ from evergreen.settings import Settings
 
 REMEMBERED = "source.json"
 SAMPLE = "sample"
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Whole days of source lines and how to read them."""
-
-    lines: pa.Table  # `DAY`, `SOURCE`, `ROW`, `MALFORMED` and the source's columns as text
-    layout: Layout
 
 
 class Source(Protocol):
@@ -121,10 +112,10 @@ class SampleSource(FileSource):
 
 
 class LandingSource:
-    """A folder that a drop lands in every day: `YYYY-MM-DD.csv|.csv.gz|.parquet`, or `event_date=YYYY-MM-DD/` with such files.
+    """A folder that a drop lands in every day: `2011-08-31.csv` (.csv.gz, .parquet), or `event_date=2011-08-31/`.
 
-    A drop is complete once it has its name: upload under another name, then rename. Where a day has several drops, the one
-    that landed last counts. A day without a drop, before the last one, is a day without lines.
+    A drop is complete once it has its name: upload under another name, then rename. Where a day has several drops,
+    the one that landed last counts. A day without a drop, before the last one, is a day without lines.
     """
 
     _FILE = re.compile(r"(?:event_date=)?(\d{4}-\d{2}-\d{2})(\.csv|\.csv\.gz|\.parquet)?")
@@ -216,8 +207,8 @@ class LandingSource:
             raw = open_table(file)
             if parts and raw.columns != columns:
                 raise SourceError(
-                    f"{file}: columns {', '.join(raw.columns)} differ from {', '.join(columns)} of the drop's other files; "
-                    "expected one header a drop. Land the drop again"
+                    f"{file}: columns {', '.join(raw.columns)} differ from {', '.join(columns)} of its other files. "
+                    "Expected one header a drop; land it again"
                 )
             columns = raw.columns
             name = file.name if file.parent == self._folder else f"{file.parent.name}/{file.name}"

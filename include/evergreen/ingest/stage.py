@@ -64,7 +64,7 @@ def _refuse_outside(source: Source, start: date, end: date) -> None:
         raise SourceError(f"the range {start} to {end} has no days; expected a start that is not after the end")
     if not source.ready(end):
         raise SourceNotReadyError(
-            f"{source.name} reaches to {source.last_day()}, {end} was asked for. Wait for its lines, or name an earlier day"
+            f"{source.name} reaches to {source.last_day()}, {end} was asked for. Wait for it, or name an earlier day"
         )
     if start < source.first_day():
         raise SourceError(f"{source.name} begins on {source.first_day()}, {start} was asked for. Name a later day")

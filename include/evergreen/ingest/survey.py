@@ -1,4 +1,4 @@
-"""One look over all lines of a source before any is judged: how times are written, and whether columns hold what they say."""
+"""One look over all lines of a source before any is judged: how times are written, what columns hold."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ class Survey:
             values = self.counts.get(column, 0)
             if values >= ENOUGH_TO_JUDGE and not readable[column]:
                 raise SourceError(
-                    f"{self.name}: column {self.layout.mapping[column]} holds no {column}: none of its {values:,} values "
-                    f"can be read (the first: {self.examples[column]!r}); expected {kind}. "
+                    f"{self.name}: column {self.layout.mapping[column]} holds no {column}: none of its {values:,} "
+                    f"values can be read (the first: {self.examples[column]!r}); expected {kind}. "
                     "Map the right column in settings.ingest.columns"
                 )
 
@@ -140,6 +140,6 @@ class Survey:
 def survey_of(
     name: str, layout: Layout, settings: IngestSettings, *, declared: date | None, latest: date | None
 ) -> Survey:
-    """A survey with the limits of time that a source has: its declared day, else its own last day, else tomorrow (UTC)."""
+    """A survey with a source's limits of time: its declared day, else its own last day, else tomorrow (UTC)."""
     last = declared or latest or (datetime.now(UTC).date() + timedelta(days=1))
     return Survey(name, layout, settings.earliest_day, last, declared)

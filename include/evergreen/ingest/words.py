@@ -7,7 +7,7 @@ CATEGORIES: dict[str, tuple[tuple[str, ...], float, float, float]] = {
     "kitchen": (("MIXING BOWL", "CAKE TIN", "APRON", "TEA TOWEL", "OVEN GLOVE", "EGG CUP SET", "JAM JAR"), 3.8, 0.3, 9),
     "tableware": (("TEACUP", "MUG", "SIDE PLATE", "MILK JUG", "SUGAR BOWL", "CUTLERY SET", "NAPKIN RING"), 2.9, 0.3, 9),
     "bags": (("LUNCH BAG", "SHOPPER", "TOTE", "PICNIC BAG", "WASHBAG", "COSMETIC CASE", "RUCKSACK"), 2.1, 0.1, 12),
-    "lighting": (("LANTERN", "CANDLE HOLDER", "FAIRY LIGHTS", "TABLE LAMP", "T-LIGHT GLASS", "NIGHT LIGHT"), 4.9, 1.0, 8),
+    "lighting": (("LANTERN", "CANDLE HOLDER", "FAIRY LIGHTS", "TABLE LAMP", "T-LIGHT", "NIGHT LIGHT"), 4.9, 1.0, 8),
     "christmas": (("BAUBLE SET", "WREATH", "STOCKING", "TREE STAR", "ADVENT CALENDAR", "SLEIGH BELL"), 2.6, 6.0, 6),
     "garden": (("PLANT POT", "WATERING CAN", "BIRD FEEDER", "TROWEL", "HERB MARKER", "PARASOL"), 5.4, -0.5, 6),
     "stationery": (("NOTEBOOK", "GIFT WRAP", "GREETING CARD", "PENCIL TIN", "STICKER SHEET", "MEMO PAD"), 0.9, 0.8, 11),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evergreen.settings.base import Section
 
@@ -17,3 +18,9 @@ class SampleSettings(Section):
     first_day: date = Field(date(2024, 1, 1), description="First day with purchases.")
     day: date = Field(date(2025, 12, 31), description="The day that `run` builds by default.")
     extra_days: int = Field(31, ge=0, description="Days after `day` that are generated too, to go on with.")
+
+    @model_validator(mode="after")
+    def _days_are_in_order(self) -> Self:
+        if self.day <= self.first_day:
+            raise ValueError(f"day {self.day} must lie after first_day {self.first_day}")
+        return self

@@ -275,7 +275,7 @@ class LocalAirflow:
             return "admin", str(json.loads(file.read_text())["admin"])
         except (FileNotFoundError, KeyError, ValueError):
             raise PlatformError(
-                f"{file} has no password of admin; the API server writes it at its first start"
+                f"{file} has no password of admin: ./evergreen up makes it"
             ) from None
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evergreen.evaluation.scores import Columns
 
 Floats = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.float32]  # of a column: float32, so that one stored in either precision has the same bins
+Numbers = npt.NDArray[np.float32]
 
 PREDICTION = "probability"
 PSI = "psi"
@@ -120,34 +120,48 @@ def column_drift(name: str, reference: pd.Series[Any], current: pd.Series[Any], 
     return ColumnDrift(name, test, statistic, limit, statistic >= limit)
 
 
-def bin_edges(reference: Numbers, bins: int) -> Numbers:
-    """Inner edges of bins `[edge, next edge)` that hold equal shares of the reference.
+@dataclass(frozen=True)
+class Ordered:
+    """The values of a number column in ascending order: what quantiles and counts are read from without another pass.
 
-    A value so frequent that it spans a whole bin gets a bin of its own: of a column that is zero in 95 % of the rows,
-    or constant, all quantiles are equal, and no shift would ever be seen. Values outside the reference's range fall
-    into the outer bins.
+    float32, so that a column has the same bins in whichever precision it is stored.
     """
-    present = reference[np.isfinite(reference)]
-    if not len(present):
-        return np.zeros(0, np.float32)
-    quantiles, spans = np.unique(
-        np.quantile(present, np.arange(bins + 1) / bins).astype(np.float32), return_counts=True
-    )
-    frequent = quantiles[spans > 1]
-    inner = quantiles[(quantiles > present.min()) & (quantiles < present.max())]
-    return np.unique(np.concatenate([inner, frequent, np.nextafter(frequent, np.float32(np.inf))]))
 
+    present: Numbers
+    missing: int  # NaN or infinite
 
-def shares(values: Numbers, edges: Numbers) -> Floats:
-    """Share of values in each bin, then of missing ones, shape (len(edges) + 2,); half a row more in each bin.
+    @staticmethod
+    def of(values: npt.ArrayLike) -> Ordered:
+        """Sorts n values."""
+        numbers = np.asarray(values, dtype=np.float32)
+        present = np.sort(numbers[np.isfinite(numbers)])
+        return Ordered(present, len(numbers) - len(present))
 
-    The half row (Krichevsky & Trofimov 1981) keeps the logarithm of an empty bin finite, and vanishes with many rows.
-    """
-    missing = np.isnan(values)
-    counts = np.bincount(np.searchsorted(edges, values[~missing], side="right"), minlength=len(edges) + 1)
-    smoothed = np.append(counts, missing.sum()) + 0.5
-    result: Floats = smoothed / smoothed.sum()
-    return result
+    def edges(self, bins: int) -> Numbers:
+        """Inner edges of bins `[edge, next edge)` that hold equal shares of these values.
+
+        A value so frequent that it spans a whole bin gets a bin of its own: of a column that is zero in 95 % of the
+        rows, or constant, all quantiles are equal, and no shift would ever be seen. Values outside the range of these
+        fall into the outer bins.
+        """
+        if not len(self.present):
+            return self.present
+        places = np.arange(bins + 1) * (len(self.present) - 1) // bins
+        quantiles, spans = np.unique(self.present[places], return_counts=True)
+        frequent = quantiles[spans > 1]
+        inner = quantiles[(quantiles > self.present[0]) & (quantiles < self.present[-1])]
+        return np.unique(np.concatenate([inner, frequent, np.nextafter(frequent, np.float32(np.inf))]))
+
+    def shares(self, edges: Numbers) -> Floats:
+        """Share of values in each bin, then of missing ones, shape (len(edges) + 2,); half a row more in each bin.
+
+        The half row (Krichevsky & Trofimov 1981) keeps the logarithm of an empty bin finite, and vanishes with many
+        rows.
+        """
+        cuts = np.searchsorted(self.present, edges, side="left")
+        counts = np.append(np.diff(cuts, prepend=0, append=len(self.present)), self.missing)
+        shares: Floats = (counts + 0.5) / (counts.sum() + len(counts) / 2)
+        return shares
 
 
 def population_stability_index(reference: Floats, current: Floats) -> float:
@@ -167,9 +181,9 @@ def jensen_shannon_distance(reference: Floats, current: Floats) -> float:
 
 
 def _psi_of(reference: pd.Series[Any], current: pd.Series[Any], bins: int) -> float:
-    old, new = reference.to_numpy(np.float32), current.to_numpy(np.float32)
-    edges = bin_edges(old, bins)
-    return population_stability_index(shares(old, edges), shares(new, edges))
+    old, new = Ordered.of(reference), Ordered.of(current)
+    edges = old.edges(bins)
+    return population_stability_index(old.shares(edges), new.shares(edges))
 
 
 def _distance_of(reference: pd.Series[Any], current: pd.Series[Any]) -> float:
@@ -192,7 +206,8 @@ def _judged(reference: Columns, current: Columns, rules: DriftSettings) -> tuple
     for name, frame in (("reference", reference), ("current", current)):
         if not _rows(frame):
             raise EvaluationError(f"the {name} data have no rows: there is nothing to compare")
-    common = [str(name) for name in reference if name in current and name != PREDICTION]
+    known = {str(name) for name in current}  # `in` would read the whole column of a file
+    common = [str(name) for name in reference if name in known and name != PREDICTION]
     excluded = [name for name in common if any(fnmatch(name, pattern) for pattern in rules.exclude)]
     judged = [name for name in common if name not in set(excluded)]
     if not judged:

@@ -12,12 +12,11 @@ from scipy.spatial.distance import jensenshannon
 
 from evergreen.errors import EvaluationError
 from evergreen.evaluation.drift import (
-    bin_edges,
+    Ordered,
     drift_report,
     drift_verdict,
     jensen_shannon_distance,
     population_stability_index,
-    shares,
 )
 from evergreen.evaluation.drift_page import sample_rows
 from evergreen.features.registry import FEATURES
@@ -114,8 +113,8 @@ def test_the_statistics_are_the_textbooks() -> None:
 
 
 def test_bins_hold_equal_shares_and_missing_values_stand_apart() -> None:
-    values = np.append(np.arange(1000.0), [np.nan] * 250)
-    assert shares(values, bin_edges(values, 10)) == pytest.approx([0.08] * 10 + [0.2], abs=1e-3)
+    values = Ordered.of(np.append(np.arange(1000.0), [np.nan] * 250))
+    assert values.shares(values.edges(10)) == pytest.approx([0.08] * 10 + [0.2], abs=1e-3)
 
 
 @pytest.mark.parametrize("other", [6.0, 8.0, np.nan])
@@ -126,9 +125,9 @@ def test_another_value_in_a_constant_column_is_drift(other: float) -> None:
 
 
 def test_a_column_of_few_values_has_a_bin_for_each_frequent_one() -> None:
-    mostly_zero = np.append(np.zeros(950), np.arange(1, 51)).astype(np.float32)
-    assert shares(mostly_zero, bin_edges(mostly_zero, 10)) == pytest.approx([0, 0.95, 0.05, 0], abs=2e-3)
-    assert len(bin_edges(np.full(5, np.nan), 10)) == 0
+    mostly_zero = Ordered.of(np.append(np.zeros(950), np.arange(1, 51)))
+    assert mostly_zero.shares(mostly_zero.edges(10)) == pytest.approx([0, 0.95, 0.05, 0], abs=2e-3)
+    assert len(Ordered.of([np.nan, np.inf]).edges(10)) == 0
 
 
 def test_the_same_values_in_another_precision_are_no_drift() -> None:
@@ -139,13 +138,15 @@ def test_the_same_values_in_another_precision_are_no_drift() -> None:
 
 @given(st.lists(st.one_of(st.integers(-3, 3), st.floats(-1e6, 1e6)), min_size=1, max_size=60), st.integers(2, 12))
 @settings(deadline=None)
-def test_every_value_falls_into_one_bin(values: list[float], bins: int) -> None:
+def test_bins_count_what_a_histogram_counts(values: list[float], bins: int) -> None:
     numbers = np.array(values, dtype=np.float32)
-    edges = bin_edges(numbers, bins)
+    ordered = Ordered.of(numbers)
+    edges = ordered.edges(bins)
     assert (np.diff(edges) > 0).all()
-    counted = shares(numbers, edges) * (len(numbers) + (len(edges) + 2) / 2) - 0.5
-    assert counted.sum() == pytest.approx(len(numbers))
-    assert counted.min() > -1e-9
+    counted = ordered.shares(edges) * (len(numbers) + (len(edges) + 2) / 2) - 0.5
+    expected = np.histogram(numbers, np.concatenate([[-np.inf], edges, [np.inf]]))[0]
+    assert counted[:-1] == pytest.approx(expected, abs=1e-6)
+    assert counted[-1] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("side", ["reference", "current"])

@@ -18,6 +18,7 @@ APPROVE = "Approve"
 REJECT = "Reject"
 TIMEOUT_SECONDS = 20.0
 POLL_SECONDS = 1.0
+SKIPPED = "Skipping task."
 PAGE = 100
 
 Json = dict[str, Any]
@@ -129,10 +130,10 @@ class AirflowClient:
         return [line for entry in content for line in _log_lines(entry)]
 
     def task_error(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int = 1) -> str:
-        """The line of a failed task's log that says why."""
+        """The line of a task's log that says why it failed or was skipped."""
         lines = self.task_log(dag_id, run_id, task_id, map_index=map_index, try_number=try_number)
-        telling = [line for line in lines if "Error: " in line or "Exception: " in line]
-        return (telling or lines or ["its log is empty"])[-1]
+        telling = [line for line in lines if "Error: " in line or "Exception: " in line or line.startswith(SKIPPED)]
+        return (telling or lines or ["its log is empty"])[-1].removeprefix(f"{SKIPPED} ")
 
     def pending_approvals(self, dag_id: str = "~", run_id: str = "~") -> list[Json]:
         """Approval requests that wait for an answer: `subject`, `body`, `task_instance`."""
@@ -277,9 +278,11 @@ def _detail(body: bytes) -> str:
 
 
 def _log_lines(entry: Any) -> list[str]:
+    """A log entry as lines; the marks that fold groups of lines in the web UI are left out."""
     if isinstance(entry, str):
-        return entry.splitlines()
-    lines = [str(entry.get("event", ""))]
+        return [line for line in entry.splitlines() if not line.startswith("::")]
+    event = str(entry.get("event", ""))
+    lines = [] if event.startswith("::") else [" ".join(filter(None, [event, str(entry.get("reason") or "")]))]
     for error in entry.get("error_detail") or []:
         lines.append(f"{error.get('exc_type', '')}: {error.get('exc_value', '')}")
     return lines

@@ -129,11 +129,12 @@ def test_what_a_task_returned(server, client):
             "DataQualityError: 12 lines",
         ),
         (["starting\nValueError: no day\nended"], "ValueError: no day"),
+        ([{"event": "Skipping task.", "reason": "no champion yet"}, {"event": "::endgroup::"}], "no champion yet"),
         ([{"event": "killed"}], "killed"),
         ([], "its log is empty"),
     ],
 )
-def test_the_line_that_says_why_a_task_failed(server, client, content, line):
+def test_the_line_that_says_why_a_task_failed_or_was_skipped(server, client, content, line):
     server.answers["GET", f"{RUN}/taskInstances/check/logs/2"] = (200, {"content": content})
     assert client.task_error("build_features", RUN_ID, "check", -1, 2) == line
 

@@ -1,8 +1,8 @@
 """What each DAG costs to parse, against an empty DAG: workers pay it again for every task.
 
 `python -m evergreen_airflow.benchmarks [--repeats N] [--out FILE]`. Every parse runs in an interpreter of its own,
-Airflow's import included, as the peer's does. The figures are CPU seconds, which other load on the machine does not move as
-it moves the clock; peer and DAGs take turns, and the median of the turns counts.
+Airflow's import included, as the peer's does. The figures are CPU seconds, which other load on the machine moves less
+than the clock; peer and DAGs take turns, and the median of the turns counts.
 """
 
 from __future__ import annotations

@@ -274,9 +274,7 @@ class LocalAirflow:
         try:
             return "admin", str(json.loads(file.read_text())["admin"])
         except (FileNotFoundError, KeyError, ValueError):
-            raise PlatformError(
-                f"{file} has no password of admin: ./evergreen up makes it"
-            ) from None
+            raise PlatformError(f"{file} has no password of admin: ./evergreen up makes it") from None
 
 
 def ensure_up(settings: Settings, say: Say = lambda _: None) -> AirflowClient:

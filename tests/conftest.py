@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from evergreen.lake import Lake
@@ -19,6 +20,10 @@ from evergreen.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# How long an example takes says nothing on a machine that also does something else.
+hypothesis.settings.register_profile("evergreen", deadline=None)
+hypothesis.settings.load_profile("evergreen")
 
 PROJECT = Path(__file__).resolve().parents[1]
 

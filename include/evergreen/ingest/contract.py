@@ -110,7 +110,8 @@ def _judged_sql(layout: Layout, settings: IngestSettings) -> str:
                 {number_sql(text(source["unit_price"]))} AS price_,
                 {time} AS time_text_,
                 {time_sql(time, layout.time_format)} AS time_,
-                regexp_replace({customer}, '^(\\d+)\\.0+$', '\\1') AS customer_id_
+                CASE WHEN lower({customer}) NOT IN ('nan', 'none', 'null')
+                    THEN regexp_replace({customer}, '^(\\d+)\\.0+$', '\\1') END AS customer_id_
             FROM lines
         )
         SELECT *, {_rule_sql(layout, settings)} AS rule_ FROM typed

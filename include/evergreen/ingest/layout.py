@@ -36,6 +36,7 @@ class TimeFormat(StrEnum):
 
 _BLANKS = " \t\r\n\u00a0"
 _ISO = r"\d{4}-\d{2}-\d{2}([ T]\d{1,2}:\d{2}(:\d{2}(\.\d{1,9})?)?( ?(Z|[+-]\d{2}:\d{2}))?)?"
+_OFFSET = r"[+-]\d{2}:\d{2}$"
 _SLASHED = r"\d{1,2}[/.-]\d{1,2}[/.-](\d{2}|\d{4})([ T]\d{1,2}:\d{2}(:\d{2})?)?"
 _FOUR_DIGIT_YEAR = r"^\d+[/.-]\d+[/.-]\d{4}"
 
@@ -69,9 +70,6 @@ def map_columns(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -
     Raises:
         SourceError: a column is missing, stands twice, or is mapped to one that is not there; names what was seen.
     """
-    by_key: dict[str, list[str]] = {}
-    for column in columns:
-        by_key.setdefault(header_key(column), []).append(column)
     found: dict[str, str | None] = {}
     missing: list[str] = []
     for canonical, aliases in ALIASES.items():
@@ -79,7 +77,8 @@ def map_columns(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -
             found[canonical] = None
             continue
         wanted = (mapping[canonical],) if mapping.get(canonical) else (canonical, *aliases)
-        hits = [column for key in dict.fromkeys(map(header_key, wanted)) for column in by_key.get(key, [])]
+        keys = set(map(header_key, wanted))
+        hits = [column for column in columns if header_key(column) in keys]
         if len(hits) > 1:
             raise SourceError(
                 f"{name}: columns {_names(hits)} all mean {canonical}; expected one. "
@@ -108,7 +107,11 @@ def text(column: str | None) -> str:
 
 def time_sql(value: str, time_format: TimeFormat) -> str:
     """SQL that reads the text `value` as a time (UTC), null where it cannot be read for sure."""
-    iso = f"CASE WHEN regexp_full_match({value}, {literal(_ISO)}) THEN TRY_CAST({value} AS TIMESTAMP) END"
+    iso = (
+        f"CASE WHEN NOT regexp_full_match({value}, {literal(_ISO)}) THEN NULL "
+        f"WHEN regexp_matches({value}, {literal(_OFFSET)}) THEN {_without_offset(value)} "
+        f"ELSE TRY_CAST({value} AS TIMESTAMP) END"
+    )
     if time_format in (TimeFormat.ISO, TimeFormat.MIXED):
         return iso
     date = "%d/%m/" if time_format is TimeFormat.DAY_FIRST else "%m/%d/"
@@ -116,6 +119,14 @@ def time_sql(value: str, time_format: TimeFormat) -> str:
     four_digits = f"regexp_matches({value}, {literal(_FOUR_DIGIT_YEAR)})"
     slashed = f"CASE WHEN {four_digits} THEN {_strptime(plain, date + '%Y')} ELSE {_strptime(plain, date + '%y')} END"
     return f"CASE WHEN {is_slashed(value)} THEN {slashed} ELSE {iso} END"
+
+
+def _without_offset(value: str) -> str:
+    """SQL of a time with an offset (`+05:30`), in UTC: a cast to TIMESTAMP would drop the offset unread."""
+    offset = f"regexp_extract({value}, {literal(_OFFSET)})"
+    minutes = f"CAST({offset}[2:3] AS BIGINT) * 60 + CAST({offset}[5:6] AS BIGINT)"
+    signed = f"CASE WHEN {offset}[1] = '-' THEN -1 ELSE 1 END * ({minutes})"
+    return f"TRY_CAST(trim(regexp_replace({value}, {literal(_OFFSET)}, '')) AS TIMESTAMP) - to_minutes({signed})"
 
 
 def _strptime(value: str, date: str) -> str:

@@ -53,7 +53,8 @@ def content_sha256(path: Path) -> str:
 
 def _open_csv(path: Path) -> RawTable:
     encoding = _encoding(path)
-    with _bytes_of(path) as stream, io.TextIOWrapper(stream, encoding, newline="") as lines:
+    marked = "utf-8-sig" if encoding == "utf-8" else encoding
+    with _named_errors(path), _bytes_of(path) as stream, io.TextIOWrapper(stream, marked, newline="") as lines:
         first = lines.readline()
         delimiter = max(_DELIMITERS, key=first.count)
         columns = _checked(

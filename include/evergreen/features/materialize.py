@@ -152,9 +152,10 @@ def check_online(store: FeatureStore, pairs: pd.DataFrame, as_of: date) -> int:
         if differ.any():
             row = int(np.flatnonzero(differ)[0])
             customer, product = (pairs[key].iloc[row] for key in features.KEYS)
+            values = [frame[name].tolist()[row] for frame in (online, offline)]
             raise FeatureStoreError(
-                f"customer {customer}, product {product} as of {as_of}: {name} is {online[name].iloc[row]!r} online, "
-                f"{offline[name].iloc[row]!r} offline ({int(differ.sum())} of {len(pairs)} sampled pairs differ). The "
+                f"customer {customer}, product {product} as of {as_of}: {name} is {values[0]!r} online, "
+                f"{values[1]!r} offline ({int(differ.sum())} of {len(pairs)} sampled pairs differ). The "
                 "online store stays as it was"
             )
     return len(references) * len(pairs)

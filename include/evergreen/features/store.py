@@ -224,8 +224,8 @@ def bring_online(store: FeatureStore, view: str, start: datetime, end: datetime,
     )
     rows = newest.to_arrow()
     if only is not None:
-        wanted = only.append_column("wanted", pa.array([True] * only.num_rows))
-        places = rows.select(keys).append_column("place", pa.array(range(rows.num_rows)))
+        wanted = only.append_column("wanted", pa.array([True] * only.num_rows, pa.bool_()))
+        places = rows.select(keys).append_column("place", pa.array(range(rows.num_rows), pa.int64()))
         rows = rows.take(places.join(wanted, keys, join_type="inner")["place"])  # Arrow joins no lists
     online_store(store).write_table(store.config, definition, rows)
 

@@ -17,7 +17,7 @@ from typing import Any
 from airflow.sdk import Param, PartitionedAssetTimetable, dag, task
 
 from evergreen_airflow.assets import CHALLENGER, FEATURES
-from evergreen_airflow.defaults import DAY, DEFAULTS, Tag, day_param
+from evergreen_airflow.defaults import DAY, DEFAULTS, HEAVY_POOL, Tag, day_param
 from evergreen_airflow.operators.quality import GreatExpectationsOperator
 from evergreen_airflow.operators.training import RegisterChallengerOperator, TrainingSetOperator, TrainProcessOperator
 
@@ -49,9 +49,11 @@ def train_candidates() -> None:
     dataset = TrainingSetOperator(task_id="dataset", day=DAY, force="{{ params.force }}")
     check = GreatExpectationsOperator(task_id="check", suite="training_set", staged=dataset.output)
     candidates = specs(dataset.output)
-    train = TrainProcessOperator.partial(task_id="train", map_index_template="{{ task.spec.candidate }}").expand(
-        spec=candidates
-    )
+    train = TrainProcessOperator.partial(
+        task_id="train",
+        pool=HEAVY_POOL,  # here, since a mapped task does not see what its class would set
+        map_index_template="{{ task.spec.candidate }}",
+    ).expand(spec=candidates)
     register = RegisterChallengerOperator(
         task_id="register", training_set=dataset.output, trained=train.output, outlets=[CHALLENGER]
     )

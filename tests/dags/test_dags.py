@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evergreen.platform.airflow import CONSUMERS_FIRST
+from evergreen.platform.airflow import CONSUMERS_FIRST, HEAVY_POOL
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
@@ -138,6 +138,19 @@ def test_only_the_last_task_says_that_something_was_published(dag):
 def test_one_feature_build_at_a_time_and_many_waiting_approvals(dag_bag):
     assert dag_bag.dags["build_features"].max_active_runs == 1
     assert dag_bag.dags["promote_model"].max_active_runs > 1
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id"),
+    [
+        ("build_features", "stage"),
+        ("train_candidates", "dataset"),
+        ("train_candidates", "train"),
+        ("score_batch", "score"),
+    ],
+)
+def test_what_takes_much_memory_waits_for_its_slot(dag_bag, dag_id, task_id):
+    assert dag_bag.dags[dag_id].get_task(task_id).pool == HEAVY_POOL
 
 
 def test_any_of_two_assets_starts_the_scoring(dag_bag):

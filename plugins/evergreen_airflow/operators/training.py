@@ -64,7 +64,6 @@ class TrainProcessOperator(BaseOperator):
     template_fields: Sequence[str] = ("spec",)
 
     def __init__(self, *, spec: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("pool", HEAVY_POOL)
         super().__init__(**kwargs)
         self.spec = spec
         self._job: JobProcess | None = None

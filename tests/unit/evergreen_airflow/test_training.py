@@ -12,7 +12,6 @@ from evergreen.errors import EvergreenError, LakeError
 from evergreen.lake import Lake, release
 from evergreen.settings import Settings, load_settings
 from evergreen_airflow.assets import CHALLENGER
-from evergreen_airflow.defaults import HEAVY_POOL
 from evergreen_airflow.operators.training import (
     RegisterChallengerOperator,
     TrainingSetOperator,
@@ -130,8 +129,7 @@ def test_registering_links_the_run_and_emits_the_challenger(context, monkeypatch
     assert json.dumps(event.extra)
 
 
-def test_what_is_heavy_waits_for_its_slot():
-    for operator in (TrainingSetOperator(task_id="a", day=""), TrainProcessOperator(task_id="b", spec={})):
-        assert operator.pool == HEAVY_POOL
+def test_what_is_templated():
     assert TrainProcessOperator.template_fields == ("spec",)
     assert TrainingSetOperator.template_fields == ("day", "force")
+    assert RegisterChallengerOperator.template_fields == ("training_set", "trained")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+REPORTS = {"evaluation": "evaluation.html", "drift": "drift.html"}  # name -> file in the folder of a judgement
+
+
 def drift_of(settings: Settings, challenger: Mapping[str, Any]) -> dict[str, Any]:
     """Compares the holdout with what the champion was trained on (for people) and the challenger (for the gate).
 
@@ -40,7 +43,7 @@ def drift_of(settings: Settings, challenger: Mapping[str, Any]) -> dict[str, Any
     """
     subject = open_subject(settings, challenger)
     champion = current(settings)
-    page = reports_folder(settings, subject.digest, champion.generation if champion else 0) / "drift.html"
+    page = reports_folder(settings, subject.digest, champion.generation if champion else 0) / REPORTS["drift"]
     frame = holdout_frame(subject.training_set)
     evaluation = settings.evaluation
     own = _pair(subject.bundle, subject.training_set, frame)

@@ -10,7 +10,7 @@ from evergreen.evaluation.report import evaluate
 from evergreen.evaluation.scores import Scores
 from evergreen.promotion import gates
 from evergreen.promotion.champion import Champion, barred_reasons, current
-from evergreen.promotion.drifting import drift_of, reports_folder
+from evergreen.promotion.drifting import REPORTS, drift_of, reports_folder
 from evergreen.promotion.evidence import FORMAT, code_digest, load_evidence, plain, save_evidence
 from evergreen.promotion.ledger import Ledger
 from evergreen.promotion.lineage import Lineage, lineage
@@ -115,11 +115,10 @@ def _judge(
         gates.Policy(settings.promotion, settings.evaluation, settings.training.horizon_days),
     )
     results = {result.name: plain(result.as_dict()) for result in verdict.results}
-    reports = _reports(settings, subject, generation, evaluation, heuristics, rival, results, drift)
+    folder = reports_folder(settings, subject.digest, generation)
+    _write_page(settings, subject, generation, evaluation, heuristics, rival, results)
     document = _document(settings, subject, champion, origin, verdict, evaluation, drift)
-    document["reports"] = {
-        name: path.removeprefix(f"{settings.home_path / 'reports'}/") for name, path in reports.items()
-    }
+    document["reports"] = {name: f"judgements/{folder.name}/{file}" for name, file in REPORTS.items()}
     _keep_scores(settings, subject, generation, scores, rival)
     return {
         "verdict": str(verdict.decision),
@@ -132,7 +131,7 @@ def _judge(
         "challenger_version": subject.version,
         "champion_version": champion.version if champion else None,
         "day": str(subject.data_day),
-        "reports": reports,
+        "reports": {name: str(folder / file) for name, file in REPORTS.items()},
     }
 
 
@@ -184,7 +183,7 @@ def _document(
     }
 
 
-def _reports(
+def _write_page(
     settings: Settings,
     subject: Subject,
     generation: int,
@@ -192,12 +191,11 @@ def _reports(
     heuristics: Mapping[str, Scores],
     rival: Scores | None,
     results: Mapping[str, Mapping[str, Any]],
-    drift: Mapping[str, Any],
-) -> dict[str, str]:
+) -> None:
     compared = results.get("non_inferiority", {}).get("observed")
-    page = write_html(
+    write_html(
         evaluation,
-        reports_folder(settings, subject.digest, generation) / "evaluation.html",
+        reports_folder(settings, subject.digest, generation) / REPORTS["evaluation"],
         title=f"Version {subject.version}, data up to {subject.data_day}",
         facts={
             "candidate": str(subject.bundle.manifest["candidate"]),
@@ -210,7 +208,6 @@ def _reports(
         champion=evaluate(rival, settings.evaluation, heuristics) if rival else None,
         gains=compared if isinstance(compared, dict) else None,
     )
-    return {"evaluation": str(page), "drift": str(drift["report"])}
 
 
 def _keep_scores(settings: Settings, subject: Subject, generation: int, scores: Scores, rival: Scores | None) -> None:

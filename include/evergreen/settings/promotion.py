@@ -63,7 +63,7 @@ class PromotionSettings(Section):
             "roc_auc": 0.003,
             "log_loss": 0.002,
             "brier": 0.001,
-            "ndcg_at_10": 0.005,
+            "ndcg_at_10": 0.01,
             "recall_at_10": 0.01,
         },
         description="Metrics on which a candidate must not be worse, and the margin of each in its units.",

@@ -26,7 +26,8 @@ from evergreen.settings import Settings
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
-    from feast import FeatureStore
+
+    from evergreen.features.store import FeatureStore
 
 PAIRS = "pair_state"
 SNAPSHOTS = ("customer_state", "product_state")

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from importlib import import_module
@@ -28,7 +29,8 @@ from evergreen.settings.tree import PROJECT
 
 if TYPE_CHECKING:
     import pandas as pd
-    from feast import FeatureService, FeatureStore, RepoConfig
+    from feast import FeatureService, RepoConfig
+    from feast import FeatureStore as FeatureStore  # for the modules that handle one without importing Feast
 
 SERVICE = "buy_again"
 KEYS = ("customer_id", "product_id")
@@ -58,23 +60,37 @@ def apply(settings: Settings) -> bool:
         files = (folder / "registry.db", folder / "online.db", stamp)
         if all(file.exists() for file in files) and json.loads(stamp.read_text())["definitions"] == digest:
             return False
-        store = feature_store(settings)
-        wanted = _definitions()
-        names = {(type(item).__name__, item.name) for item in wanted}
-        store.apply(
-            wanted,
-            objects_to_delete=[item for item in _registered(store) if (type(item).__name__, item.name) not in names],
-            partial=False,
-        )
+        register(feature_store(settings))
         stamp.write_text(json.dumps({"definitions": digest}))
     return True
 
 
-def feature_store(settings: Settings, versions: Mapping[str, int] | None = None) -> FeatureStore:
-    """A Feast store that reads the lake's tables at these versions (default: the newest)."""
+def register(store: FeatureStore) -> None:
+    """Makes a registry hold the repository's definitions and nothing else, and the online store their tables."""
+    wanted = definitions()
+    names = {(type(item).__name__, item.name) for item in wanted}
+    gone = [item for item in _registered(store) if (type(item).__name__, item.name) not in names]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
+        store.apply(wanted, objects_to_delete=gone, partial=False)
+
+
+def feature_store(
+    settings: Settings, versions: Mapping[str, int] | None = None, online: Mapping[str, Any] | None = None
+) -> FeatureStore:
+    """A Feast store.
+
+    Args:
+        settings: which lake, registry and online store.
+        versions: table versions that are read; the newest where a table is not named.
+        online: another online store than the settings', as Feast configures it.
+    """
     from feast import FeatureStore
 
-    return FeatureStore(config=repo_config(settings, versions))
+    config = repo_config(settings, versions)
+    if online is not None:
+        config.online_config = dict(online)
+    return FeatureStore(config=config)
 
 
 def repo_config(settings: Settings, versions: Mapping[str, int] | None = None) -> RepoConfig:
@@ -315,7 +331,7 @@ def _service(store: FeatureStore, name: str) -> FeatureService:
     return versions[max(versions)]
 
 
-def _definitions() -> list[Any]:
+def definitions() -> list[Any]:
     """All Feast objects that stand in the modules of the feature repository."""
     from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
 

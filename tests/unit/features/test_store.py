@@ -235,8 +235,8 @@ def test_apply_does_nothing_twice(settings: Settings, monkeypatch: pytest.Monkey
 
 def test_apply_takes_away_what_is_no_longer_defined(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     store.apply(settings)
-    kept = [item for item in store._definitions() if item.name != "profile_v1"]
-    monkeypatch.setattr(store, "_definitions", lambda: kept)
+    kept = [item for item in store.definitions() if item.name != "profile_v1"]
+    monkeypatch.setattr(store, "definitions", lambda: kept)
     monkeypatch.setattr(store, "definitions_digest", lambda: "fewer")
     store.apply(settings)
     assert [service.name for service in store.feature_store(settings).list_feature_services()] == ["buy_again_v1"]

@@ -115,7 +115,7 @@ def true_probabilities(settings: SampleSettings, as_of: date, horizon_days: int)
     """
     retailer = Retailer(settings)
     day = (as_of - settings.first_day).days
-    parts = [pd.DataFrame({"customer_id": [], "product_id": [], "probability": []}, dtype=object)]
+    parts: list[pd.DataFrame] = []
     for index in range(retailer.blocks(day)):
         block = retailer.block(index)
         shopping = retailer.shop(block, day)
@@ -131,7 +131,7 @@ def true_probabilities(settings: SampleSettings, as_of: date, horizon_days: int)
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True).astype({"probability": float})
+    return pd.concat(parts, ignore_index=True)
 
 
 def _write(retailer: Retailer, until: int, file: Path) -> int:
@@ -275,7 +275,7 @@ def _anonymous_moves(retailer: Retailer, day: int, scale: float) -> Any:
             (_CHARGES_EVERY, _CHARGES, -1, 1500),
             (_DEBT_EVERY, _DEBT, 1, -1_106_206),
         )
-        if day % every == every - 1
+        if busy and day % every == every - 1
     ]
     special = np.zeros(len(rare), _MOVES)
     for row, (product, quantity, cents) in zip(special, rare, strict=True):

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evergreen.cli import bench, data, loop, parts, registry
+from evergreen.cli import bench, data, docs, loop, parts, registry
 from evergreen.errors import EvergreenError
 
 app = typer.Typer(
@@ -28,12 +28,13 @@ app.command("sample")(data.sample)
 app.command("rollback")(registry.rollback)
 app.add_typer(registry.ledger, name="ledger")
 app.command("bench")(bench.bench)
+app.command("docs")(docs.docs)
 
 
 def main() -> None:
     """Runs the command line. Exit code 0 only on success; what Evergreen refuses is one line on standard error."""
     try:
-        app()
+        app(prog_name="./evergreen")
     except EvergreenError as error:
         sys.stderr.write(f"evergreen: {error}\n")
         sys.exit(1)

@@ -25,8 +25,8 @@ class IngestSettings(Section):
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Column mapping `canonical: source`, for tables whose headers are not known. An empty source column "
-        "declares description, customer_id or country absent.",
+        description="Column mapping `canonical: source`, for tables whose headers are not known. An empty source "
+        "column declares description, customer_id or country absent.",
     )
     time_format: Literal["auto", "iso", "day_first", "month_first"] = Field(
         "auto", description="How the source writes times; `auto` finds it, where a whole file writes them one way."

@@ -279,7 +279,7 @@ def test_drops_that_cannot_be_used(settings: Settings, landing: Callable[..., Pa
     with pytest.raises(SourceError, match=r"part-1\.csv: columns a differ from Invoice"):
         load(settings, FIRST, FIRST, folder)
     (folder / f"event_date={SECOND}").mkdir()
-    with pytest.raises(SourceError, match="holds no .csv"):
+    with pytest.raises(SourceError, match=r"holds no \.csv"):
         load(settings, SECOND, SECOND, folder)
     (folder / "2011-02-30.csv").write_text("")
     with pytest.raises(SourceError, match=r"2011-02-30\.csv names no day"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from evergreen.settings.quality import Severity
 
-__all__ = ["Check", "Scope", "Severity", "Suite", "figure", "given", "none_where", "on_values"]
+__all__ = ["Check", "Scope", "Severity", "Suite", "figure", "given", "none_where", "on_columns", "on_values"]
 
 
 class Scope(StrEnum):
@@ -17,6 +17,7 @@ class Scope(StrEnum):
 
     FIGURES = "figures"  # one row of exact figures over all rows of the table
     VALUES = "values"  # the rows themselves, or a sample of them
+    COLUMNS = "columns"  # the table without rows
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,12 @@ def on_values(
 ) -> Check:
     """An expectation on the rows of a table."""
     return Check(table, name, expectation, arguments, severity, why, Scope.VALUES)
+
+
+def on_columns(table: str, why: str, columns: Sequence[str], *, exact: bool) -> Check:
+    """A table has these columns, and no others if `exact`."""
+    arguments = {"column_set": list(columns), "exact_match": exact}
+    return Check(table, "columns", "ExpectTableColumnsToMatchSet", arguments, Severity.FAIL, why, Scope.COLUMNS)
 
 
 def any_of(conditions: Sequence[str]) -> str:

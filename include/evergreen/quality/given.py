@@ -141,8 +141,9 @@ def _of_floats(rows: Rows, table: str, floats: list[str]) -> tuple[dict[str, int
     """By column: infinite values; 1 where every value is missing, else 0."""
     if not floats:
         return {}, {}
-    parts = [f'count(*) FILTER (isinf("{name}"))' for name in floats]
-    parts += [f'CAST(count("{name}") FILTER (NOT isnan("{name}")) = 0 AS INT)' for name in floats]
+    # Not `count(*) FILTER`: with hundreds of columns it costs DuckDB five times as much.
+    parts = [f'coalesce(sum(CAST(isinf("{name}") AS INT)), 0)' for name in floats]
+    parts += [f'CAST(coalesce(NOT bool_or(NOT isnan("{name}")), true) AS INT)' for name in floats]
     found = rows.row(f'SELECT {", ".join(parts)} FROM "{table}"')
     return dict(zip(floats, found, strict=False)), dict(zip(floats, found[len(floats) :], strict=False))
 

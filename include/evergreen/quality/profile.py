@@ -17,12 +17,18 @@ _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOU
 _ORDERED = ("DATE", "TIMESTAMP")
 
 
-def profile_table(rows: Rows, table: str) -> dict[str, Any]:
+def profile_table(rows: Rows, table: str, sample: str = "") -> dict[str, Any]:
     """Rows of a table, and of each column: type, share filled, distinct values (about), range and quantiles (about).
 
     Floats that are not a number count as missing.
+
+    Args:
+        rows: the tables under test.
+        table: whose rows are counted.
+        sample: what the columns' figures are read from, where it is not all of the table.
     """
-    columns = rows.columns(table)
+    read = sample or table
+    columns = rows.columns(read)
     asked: dict[str, str] = {}
     for name, kind in columns.items():
         column = f'"{name}"'
@@ -37,7 +43,7 @@ def profile_table(rows: Rows, table: str) -> dict[str, Any]:
             asked[f"{name} mean"] = f"avg({value})"
             asked[f"{name} quantiles"] = f"approx_quantile({value}, {list(QUANTILES)})"
     parts = ", ".join(f'{sql} AS "{name}"' for name, sql in {"rows": "count(*)", **asked}.items())
-    figures = dict(zip(["rows", *asked], rows.row(f'SELECT {parts} FROM "{table}"'), strict=True))
+    figures = dict(zip(["rows", *asked], rows.row(f'SELECT {parts} FROM "{read}"'), strict=True))
     count = int(figures["rows"])
     described: dict[str, Any] = {}
     for name, kind in columns.items():
@@ -50,7 +56,7 @@ def profile_table(rows: Rows, table: str) -> dict[str, Any]:
             **{key: _plain(value) for key, value in of_column.items()},
             **({"quantiles": dict(zip(map(str, QUANTILES), map(_plain, quantiles), strict=True))} if quantiles else {}),
         }
-    return {"rows": count, "columns": described}
+    return {"rows": rows.count(table), "read_rows": count, "columns": described}
 
 
 def completeness(tables: Mapping[str, Mapping[str, Any]]) -> float:
@@ -101,8 +107,9 @@ def _page(document: Mapping[str, Any]) -> str:
 def _table(name: str, table: Mapping[str, Any]) -> str:
     head = ("column", "type", "filled", "distinct", "min", *(f"{q:.0%}" for q in QUANTILES), "max", "mean")
     body = "".join(_column(column, figures) for column, figures in table["columns"].items())
+    sampled = f", figures of a sample of {table['read_rows']:,}" if table["read_rows"] < table["rows"] else ""
     return (
-        f"<h2>{html.escape(name)}: {table['rows']:,} rows</h2><table><tr>"
+        f"<h2>{html.escape(name)}: {table['rows']:,} rows{sampled}</h2><table><tr>"
         + "".join(f"<th>{title}</th>" for title in head)
         + f"</tr>{body}</table>"
     )

@@ -158,8 +158,8 @@ class Rows:
         parts = ", ".join(f'{sql} AS "{name}"' for name, sql in asked.items())
         return dict(zip(asked, self.row(f'SELECT {parts} FROM "{table}"'), strict=True))
 
-    def sample(self, table: str, *, by: str, limit: int, seed: int) -> pd.DataFrame:
-        """Rows of a table: all of them, or a seeded sample of about `limit` that keeps rows of every stratum.
+    def sample(self, table: str, *, by: str, limit: int, seed: int) -> str:
+        """Makes a sample of a table, if it has more rows than the limit, and gives the name of what to read.
 
         A stratum gives its share of the limit, and at least a hundred rows where it has them. Which rows is decided by
         a hash of their place in files that are named by their content: the same staged rows give the same sample.
@@ -167,23 +167,34 @@ class Rows:
         Args:
             table: name of the table.
             by: column whose values are the strata.
-            limit: rows above which a sample is drawn.
+            limit: rows above which a sample is drawn, and about the rows that it has.
             seed: of the hash.
         """
         rows = self.count(table)
         if rows <= limit or by not in self.columns(table):
-            return self.connection.execute(f'SELECT * FROM "{table}" LIMIT {limit}').df()
+            return table
+        name = f"{table}_sample"
         paths = self.connection.read_parquet(
             list(self.found.files[table]), hive_partitioning=True, filename=True, file_row_number=True
         )
-        paths.create_view("sampled", replace=True)
-        return self.connection.execute(
+        paths.create_view("placed", replace=True)
+        self.connection.execute(
             f"""
+            CREATE OR REPLACE TEMP TABLE "{name}" AS
             WITH strata AS (
-                SELECT {by} AS stratum, greatest({limit / rows}, 100.0 / count(*)) AS share FROM sampled GROUP BY {by}
+                SELECT {by} AS stratum, greatest({limit / rows}, 100.0 / count(*)) AS share FROM placed GROUP BY {by}
             )
-            SELECT sampled.* EXCLUDE (filename, file_row_number)
-            FROM sampled JOIN strata ON sampled.{by} = strata.stratum
+            SELECT placed.* EXCLUDE (filename, file_row_number)
+            FROM placed JOIN strata ON placed.{by} = strata.stratum
             WHERE hash(file_row_number, parse_filename(filename), {seed}) % 1000000 < share * 1000000
             """
-        ).df()
+        ).fetchall()
+        return name
+
+    def frame(self, table: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
+        """A table or sample as a frame, of the asked columns that it has."""
+        wanted = [name for name in self.columns(table) if columns is None or name in set(columns)]
+        if not wanted:
+            return pd.DataFrame()
+        selected = ", ".join(f'"{name}"' for name in wanted)
+        return self.connection.execute(f'SELECT {selected} FROM "{table}"').df()

@@ -24,6 +24,9 @@ from evergreen.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+MOST_SHOWN = 20
+"""Messages in a log or a summary: a missing table would fail a hundred checks."""
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -79,13 +82,13 @@ class QualityReport:
         return not self.failed
 
     def summary(self) -> dict[str, Any]:
-        """A small JSON document: what a task hands on and what evidence keeps."""
+        """A small JSON document: what a task hands on and what evidence keeps. All results are in `report.json`."""
         return {
             "suite": self.suite,
             "success": self.success,
             "checks": len(self.results),
-            "failed": {result.check.key: result.message for result in self.failed},
-            "warned": {result.check.key: result.message for result in self.warned},
+            "failed": {result.check.key: result.message for result in self.failed[:MOST_SHOWN]},
+            "warned": {result.check.key: result.message for result in self.warned[:MOST_SHOWN]},
             "rows": dict(self.rows),
             "completeness": round(self.completeness, 6),
             "consistency": round(self.consistency, 6),
@@ -129,7 +132,7 @@ def validate(
     """
     began = time.monotonic()
     wanted = declared(suite, settings)
-    lake = Lake(settings.lake_path)
+    lake, quality = Lake(settings.lake_path), settings.quality
     found = contents(wanted, source, lake)
     name = run_id or found.digest[:16]
     folder = report_folder(settings, suite, name)
@@ -139,8 +142,13 @@ def validate(
         figures = {
             table: {**rows.figures(table, _of(wanted, table)), **made.figures.get(table, {})} for table in wanted.tables
         }
-        outcomes = expectations.run(_batches(wanted, rows, figures, settings), folder, run_name=folder.name)
-        profiles = {table: profile.profile_table(rows, table) for table in wanted.tables if rows.has(table)}
+        samples = {
+            table: rows.sample(table, by=wanted.keys[table], limit=quality.sample_rows, seed=quality.seed)
+            for table in wanted.tables
+            if rows.has(table)
+        }
+        outcomes = expectations.run(_batches(wanted, rows, figures, samples), folder, run_name=folder.name)
+        profiles = {table: profile.profile_table(rows, table, read) for table, read in samples.items()}
     finally:
         rows.close()
     results = tuple(_result(check, outcomes.get(check.key), figures, made.words) for check in wanted.checks)
@@ -155,7 +163,7 @@ def validate(
         time.monotonic() - began,
     )
     _write(report, profiles)
-    for result in (*report.failed, *report.warned):
+    for result in (*report.failed[:MOST_SHOWN], *report.warned[:MOST_SHOWN]):
         logger.log(logging.ERROR if result.stops else logging.WARNING, "%s", result.message)
     logger.info("suite %s: %d expectations, %d failed", suite, len(results), len(report.failed))
     return report
@@ -165,19 +173,18 @@ def _of(suite: Suite, table: str, scope: Scope = Scope.FIGURES) -> tuple[Check, 
     return tuple(check for check in suite.checks if check.table == table and check.scope is scope)
 
 
-def _batches(suite: Suite, rows: Rows, figures: Mapping[str, Mapping[str, Any]], settings: Settings) -> list[Batch]:
-    quality = settings.quality
+def _batches(
+    suite: Suite, rows: Rows, figures: Mapping[str, Mapping[str, Any]], samples: Mapping[str, str]
+) -> list[Batch]:
     made = []
     for table in suite.tables:
         row = {name: [value] for name, value in figures[table].items()}
         made.append(Batch(f"{table}.figures", pd.DataFrame(row or {"none": [0]}), _of(suite, table)))
-        on_values = _of(suite, table, Scope.VALUES)
-        if on_values:
-            frame = (
-                rows.sample(table, by=suite.keys[table], limit=quality.sample_rows, seed=quality.seed)
-                if rows.has(table)
-                else pd.DataFrame()
-            )
+        columns = pd.DataFrame(columns=list(rows.columns(table)) if rows.has(table) else [])
+        made.append(Batch(f"{table}.columns", columns, _of(suite, table, Scope.COLUMNS)))
+        if on_values := _of(suite, table, Scope.VALUES):
+            read = [str(check.arguments["column"]) for check in on_values]
+            frame = rows.frame(samples[table], read) if table in samples else pd.DataFrame()
             made.append(Batch(f"{table}.values", frame, on_values))
     return made
 

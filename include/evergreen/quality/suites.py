@@ -13,7 +13,7 @@ from itertools import pairwise
 from evergreen.errors import DataQualityError, SettingsError
 from evergreen.lake.feature_columns import CUSTOMER_COLUMNS, PAIR_COLUMNS, PRODUCT_COLUMNS, WINDOWS, Column
 from evergreen.lake.schemas import TABLES
-from evergreen.quality.checks import Check, Severity, Suite, any_of, figure, given, none_where, on_values
+from evergreen.quality.checks import Check, Severity, Suite, any_of, figure, given, none_where, on_columns, on_values
 from evergreen.settings import Settings
 
 WARN, FAIL = Severity.WARN, Severity.FAIL
@@ -233,14 +233,7 @@ def training_set(settings: Settings) -> Suite:
                 key=("as_of", "customer_id", "product_id"),
                 unique_by=("as_of", "customer_id", "product_id"),
             ),
-            on_values(
-                table,
-                "columns",
-                "ExpectTableColumnsToMatchSet",
-                "keys and label are there",
-                column_set=["as_of", "customer_id", "product_id", "label"],
-                exact_match=False,
-            ),
+            on_columns(table, "keys and label are there", ["as_of", "customer_id", "product_id", "label"], exact=False),
             none_where(table, "label_values", "label IS NULL OR label NOT IN (0, 1)", "a label is 0 or 1"),
             figure(
                 table,
@@ -289,14 +282,7 @@ def training_set(settings: Settings) -> Suite:
 def _shape(
     table: str, settings: Settings, *, key: tuple[str, ...], unique_by: tuple[str, ...] | None = None
 ) -> list[Check]:
-    columns = on_values(
-        table,
-        "columns",
-        "ExpectTableColumnsToMatchSet",
-        "all columns of the table's schema are there",
-        column_set=list(TABLES[table].schema.names),
-        exact_match=True,
-    )
+    columns = on_columns(table, "all columns of the schema are there", TABLES[table].schema.names, exact=True)
     return [columns, *_rows_and_keys(table, settings, key=key, unique_by=unique_by)]
 
 
@@ -327,7 +313,9 @@ def _not_negative(table: str, columns: tuple[str, ...]) -> Check:
 def _windows(table: str, columns: tuple[Column, ...]) -> list[Check]:
     names = {column.name for column in columns}
     stems = {name.removesuffix(f"_{WINDOWS[0]}d") for name in names if name.endswith(f"_{WINDOWS[0]}d")}
-    counted = [stem for stem in sorted(stems) if not any(part in stem for part in ("amount", "quantity", "ages"))]
+    counted = [
+        stem for stem in sorted(stems) if not any(part in stem for part in ("amount", "quantity", "ages", "lag"))
+    ]
     nested = [
         f"{stem}_{short}d > {stem}_{long}d"
         for stem in counted

@@ -21,10 +21,11 @@ from evergreen.lake.staged_set import StagedSet
 from evergreen.lake.staging import new_attempt
 from evergreen.quality import expectations
 from evergreen.quality.expectations import Outcome
+from evergreen.quality.reports import read_report
 from evergreen.quality.rows import Rows, contents
 from evergreen.quality.runner import QualityReport, validate
 from evergreen.quality.suites import suite
-from evergreen.settings import Settings
+from evergreen.settings import Settings, load_settings
 from tests.unit.quality.valid_rows import DAY, feature_frames, lines, training_frames
 
 Stage = Callable[..., Staged]
@@ -243,6 +244,8 @@ def test_the_report_is_kept(outcome: Run, settings: Settings) -> None:
     assert {entry["check"] for entry in kept["results"]} == {
         check.key for check in suite("transactions", settings).checks
     }
+    assert read_report(settings, "transactions", "test") == kept
+    assert read_report(settings, "transactions", "another") is None
     summary = report.summary()
     assert json.loads(json.dumps(summary)) == summary
     assert summary["checks"] == 23
@@ -267,7 +270,7 @@ class TestSample:
         return Rows(contents(suite("transactions", small), write({"transactions": big}), lake))
 
     def test_it_is_about_the_limit_and_keeps_small_days_whole(self, rows: Rows) -> None:
-        sample = rows.sample("transactions", by="event_date", limit=self.LIMIT, seed=1)
+        sample = rows.frame(rows.sample("transactions", by="event_date", limit=self.LIMIT, seed=1))
         assert len(sample) == pytest.approx(self.LIMIT, rel=0.1)
         by_day = sample.groupby("event_date").size()
         assert by_day[pd.Timestamp(DAY - WEEK)] == 30
@@ -276,7 +279,7 @@ class TestSample:
 
     def test_a_seed_gives_the_same_rows(self, rows: Rows) -> None:
         first, again, other = (
-            rows.sample("transactions", by="event_date", limit=self.LIMIT, seed=seed) for seed in (1, 1, 2)
+            rows.frame(rows.sample("transactions", by="event_date", limit=self.LIMIT, seed=seed)) for seed in (1, 1, 2)
         )
         key = ["event_date", "invoice_id", "product_id", "event_time"]
 
@@ -287,7 +290,18 @@ class TestSample:
         assert not np.array_equal(order(first), order(other))
 
     def test_few_rows_are_read_whole(self, rows: Rows) -> None:
-        assert len(rows.sample("transactions", by="event_date", limit=20_000, seed=1)) == 11_030
+        assert rows.sample("transactions", by="event_date", limit=20_000, seed=1) == "transactions"
+
+
+def test_a_large_table_is_profiled_by_its_sample(
+    write: Write, monkeypatch: pytest.MonkeyPatch, without_expectations: None
+) -> None:
+    monkeypatch.setenv("EVERGREEN__QUALITY__SAMPLE_ROWS", "1000")
+    report = validate("transactions", write({"transactions": lines(5000)}), load_settings("local"), run_id="r")
+    table = json.loads((report.folder / "profile.json").read_text())["tables"]["transactions"]
+    assert table["rows"] == 5000
+    assert table["read_rows"] == pytest.approx(1000, rel=0.15)
+    assert "5,000 rows, figures of a sample of" in report.profile_path.read_text()
 
 
 def test_days_beyond_the_covered_ones_are_not_history(

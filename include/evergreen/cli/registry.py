@@ -68,10 +68,10 @@ def verify(
     head: Annotated[str, typer.Option("--head", metavar="HASH", help="A hash noted elsewhere: it must be in it.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Check the hash chain, its mirror and its head: any edit, deletion or reordering is named; exit code 1 then."""
-    from evergreen.promotion.ledger import Ledger
+    """Check the chain, its mirror, the champions and their evidence: any edit is named; exit code 1 then."""
+    from evergreen.promotion import audit
 
-    found = Ledger(load_settings()).verify(head=head or None)
+    found = audit.verify(load_settings(), head=head or None)
     if as_json:
         print_json(asdict(found))
     found.raise_if_broken()

@@ -59,12 +59,12 @@ class PromotionSettings(Section):
     min_gain: float = Field(0.0, ge=0, description="The gain's interval must lie above this, in units of the metric.")
     guardrails: dict[str, float] = Field(
         {
-            "average_precision": 0.005,
-            "roc_auc": 0.003,
+            "average_precision": 0.01,
+            "roc_auc": 0.005,
             "log_loss": 0.002,
             "brier": 0.001,
-            "ndcg_at_10": 0.01,
-            "recall_at_10": 0.01,
+            "ndcg_at_10": 0.02,
+            "recall_at_10": 0.02,
         },
         description="Metrics on which a candidate must not be worse, and the margin of each in its units.",
     )

@@ -391,10 +391,10 @@ def test_the_registry_tells_who_the_challenger_is(world: Settings, better: dict[
         challenger_of(world, date(2024, 1, 1))
 
 
-def test_without_a_challenger_there_is_nothing_to_judge(settings: Settings) -> None:
-    (settings.home_path / "mlflow").mkdir(parents=True)
+def test_without_a_challenger_there_is_nothing_to_judge(world: Settings) -> None:
+    MlflowClient(world.mlflow_uri).delete_registered_model_alias("buy-it-again", "challenger")
     with pytest.raises(PromotionRefusedError, match="the registry has no challenger of buy-it-again"):
-        challenger_of(settings, DAY)
+        challenger_of(world, DAY)
 
 
 def test_drift_is_told_against_the_champions_data(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import pyarrow as pa
 from evergreen.errors import FeatureStoreError
 from evergreen.features import store as features
 from evergreen.lake import Lake, Release, publish, seal, stage_days
+from evergreen.lake.releases import releases
 from evergreen.lake.staging import new_attempt
 from evergreen.settings import Settings
 
@@ -34,6 +35,7 @@ SNAPSHOTS = ("customer_state", "product_state")
 ACTIVE_DAYS = 365
 DAY = timedelta(days=1)
 RECORD = "materializations"
+RELEASE = "features"
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Held:
 
     as_of: date
     sequence: int  # of the release
+    digest: str  # of the release
     definitions: str
     versions: dict[str, int]
 
@@ -53,7 +56,8 @@ class Held:
         note = features.materialized(store)
         if note is None:
             return None
-        return Held(date.fromisoformat(note["as_of"]), note["sequence"], note["definitions"], note["versions"])
+        as_of = date.fromisoformat(note["as_of"])
+        return Held(as_of, note["sequence"], note["digest"], note["definitions"], note["versions"])
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,12 @@ def materialize(settings: Settings, release: Release) -> dict[str, Any]:
     lake = Lake(settings.lake_path)
     store = features.feature_store(settings, release.versions)
     versions = {table: release.versions[table] for table in features.VIEWS.values()}
-    now = Held(newest_as_of(lake, release), release.sequence, features.definitions_digest(), versions)
+    definitions = features.definitions_digest()
+    now = Held(newest_as_of(lake, release), release.sequence, release.digest, definitions, versions)
     with features.online_store(store).transaction(store.config):
         held = Held.read(store)
+        if held is not None and not _released(lake, held):
+            held = None  # the lake is another one than the store was made from
         if held is not None and held.sequence > now.sequence:
             log.info("release %s is online already, release %s is older", held.sequence, now.sequence)
             return _summary(held, [], _counts(store), began, 0)
@@ -242,13 +249,17 @@ def _same(one: Any, other: Any) -> bool:
     return all(missing) or (not any(missing) and bool(one == other))
 
 
+def _released(lake: Lake, held: Held) -> bool:
+    return any((known.sequence, known.digest) == (held.sequence, held.digest) for known in releases(lake, RELEASE))
+
+
 def _counts(store: FeatureStore) -> dict[str, int]:
     online = features.online_store(store)
     return {view: online.count(store.config, store.get_feature_view(view)) for view in features.VIEWS}
 
 
 def _note(store: FeatureStore, now: Held) -> None:
-    note = {"as_of": str(now.as_of), "sequence": now.sequence, "definitions": now.definitions, "versions": now.versions}
+    note = {**asdict(now), "as_of": str(now.as_of)}
     features.online_store(store).note(store.config, features.NOTE, json.dumps(note))
 
 

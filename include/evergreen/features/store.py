@@ -269,7 +269,7 @@ def forget_before(store: FeatureStore, view: str, instant: datetime) -> None:
 
 
 def materialized(store: FeatureStore) -> dict[str, Any] | None:
-    """What the online store holds (`as_of`, `sequence`, `versions`, `definitions`), None before the first load."""
+    """What the online store holds (`as_of`, release and definitions), None before the first load."""
     text = online_store(store).noted(store.config, NOTE)
     return None if text is None else json.loads(text)
 

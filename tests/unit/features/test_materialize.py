@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
@@ -155,6 +156,16 @@ def test_other_definitions_load_everything_again(
     monkeypatch.setattr(store, "definitions_digest", lambda: "other")
     again = materialize(settings, first)
     assert again["windows"]["pair_state"] == [str(NEWEST - 364 * DAY), str(NEWEST)]
+
+
+def test_another_lake_is_loaded_from_the_beginning(settings: Settings, lake: Lake, publish_features: Publish) -> None:
+    """Its releases count from 1 again: numbers alone would say that the online store is newer."""
+    publish_features(PURCHASES, NEWEST)
+    materialize(settings, publish_features(PURCHASES, NEWEST))
+    shutil.rmtree(lake.root)
+    done = materialize(settings, publish_features([OTHER, LAST], NEWEST))
+    assert done["release"] == 1
+    assert done["rows"]["pair_state"] == 2
 
 
 @pytest.mark.fault

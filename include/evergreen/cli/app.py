@@ -22,6 +22,12 @@ app.command("backfill")(loop.backfill)
 app.command("up")(parts.up)
 app.command("down")(parts.down)
 app.command("status")(parts.status)
+# What follows `airflow` is for Airflow to read, `--help` too.
+app.command(
+    "airflow",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(parts.airflow)
 app.command("features")(data.features)
 app.command("score")(data.score)
 app.command("sample")(data.sample)

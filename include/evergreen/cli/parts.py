@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from rich.table import Table
 
 from evergreen.cli.console import console, print_json, progress_console
@@ -40,6 +41,14 @@ def down() -> None:
         if was_running
     ]
     console.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def airflow(context: typer.Context) -> None:
+    """Run an `airflow` command line on this profile's own Airflow: `airflow dags test score_batch -c '{...}'`."""
+    from evergreen.platform.airflow import LocalAirflow
+
+    if code := LocalAirflow(load_settings()).command(context.args):
+        raise typer.Exit(code)
 
 
 def status(as_json: AsJson = False) -> None:

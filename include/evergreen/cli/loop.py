@@ -42,11 +42,12 @@ def run(
     Running it again for the same day publishes nothing new and says so.
     """
     from evergreen.cli.summary import collect, show
+    from evergreen.ingest.loaded import first_day_to_load, note_loaded
     from evergreen.ingest.sources import remember_source, resolve_source
     from evergreen.platform import airflow
 
     begun = time.monotonic()
-    settings = _workspace(source)
+    settings = load_settings()
     found = resolve_source(settings, source)
     day = day or (settings.sample.day if found.name == "sample" else found.last_day())
     first = found.first_day()
@@ -55,6 +56,7 @@ def run(
             f"day {day} is not in {found.name}, which has {first} to {found.last_day()}: give one of these"
         )
     absolute = str(Path(source).expanduser().absolute()) if source and "://" not in source else source
+    _enter_workspace(settings, source)
     if source:
         remember_source(settings, source)
     timings = {"source": time.monotonic() - begun}
@@ -65,7 +67,7 @@ def run(
     timings["airflow"] = time.monotonic() - begun
 
     since = datetime.now(UTC)
-    conf = {"day": str(day), "start": str(_first_missing(settings, first, day)), "source": absolute}
+    conf = {"day": str(day), "start": str(first_day_to_load(settings, found, day)), "source": absolute}
     begun_run = client.trigger(
         "ingest_transactions", conf=conf | {"accept_volume": accept_volume}, partition_key=str(day)
     )
@@ -80,6 +82,8 @@ def run(
         on_approval=lambda stage: _approve(client, settings, stage, yes=yes),
     ):
         stages[stage.dag_id] = stage
+        if stage.dag_id == "ingest_transactions":
+            note_loaded(settings, found, day)
         timings[STAGE_NAMES[stage.dag_id]] = stage.seconds
         progress_console.print(f"  [green]✓[/] {STAGE_NAMES[stage.dag_id]:<10} {seconds(stage.seconds)}")
 
@@ -123,26 +127,15 @@ def backfill(
     progress_console.print(f"[green]✓[/] {start} to {end} ingested; build_features follows, day by day")
 
 
-def _workspace(source: str) -> Settings:
-    """Settings of the workspace that a source belongs to: its own where another source came first."""
+def _enter_workspace(settings: Settings, source: str) -> None:
+    """Points commands at the workspace of a source, once it is known to be readable."""
     from evergreen.ingest.sources import workspace_name
     from evergreen.settings import workspace
 
-    settings = load_settings()
     if source:
         workspace.choose(settings.root_path, workspace_name(source))
-    elif not (settings.root_path / "workspace.owner").exists():
+    elif not (settings.root_path / workspace.OWNER).exists():
         workspace.choose(settings.root_path, workspace_name(settings.ingest.source))
-    return settings
-
-
-def _first_missing(settings: Settings, first: date, day: date) -> date:
-    """The first day up to `day` that the lake does not have: days that it has are not read again."""
-    from evergreen.lake import Lake
-    from evergreen.lake.staging import days_between
-
-    have = set(Lake(settings.lake_path).table("transactions").digests)
-    return next((d for d in days_between(first, day) if d not in have), day)
 
 
 class _Reporter:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 POINTER = "workspace"
+OWNER = "workspace.owner"
 FOLDER = "workspaces"
 
 
@@ -28,7 +29,7 @@ def choose(home: Path, source_name: str) -> Path:
         source_name: stable name of the source, `sample` or a file's name; `home` itself goes to the first one.
     """
     home.mkdir(parents=True, exist_ok=True)
-    owner = home / "workspace.owner"
+    owner = home / OWNER
     if not owner.exists():
         owner.write_text(source_name)
     name = "" if owner.read_text() == source_name else re.sub(r"[^A-Za-z0-9_-]+", "-", source_name).strip("-")

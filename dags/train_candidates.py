@@ -12,14 +12,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from airflow.sdk import Param, PartitionedAssetTimetable, dag, task
+from airflow.sdk import Param, PartitionedAssetTimetable, dag
 
 from evergreen_airflow.assets import CHALLENGER, FEATURES
 from evergreen_airflow.defaults import DAY, DEFAULTS, HEAVY_POOL, Tag, day_param
 from evergreen_airflow.operators.quality import GreatExpectationsOperator
-from evergreen_airflow.operators.training import RegisterChallengerOperator, TrainingSetOperator, TrainProcessOperator
+from evergreen_airflow.operators.training import (
+    RegisterChallengerOperator,
+    TrainingSetOperator,
+    TrainingSpecsOperator,
+    TrainProcessOperator,
+)
 
 
 @dag(
@@ -37,28 +40,19 @@ from evergreen_airflow.operators.training import RegisterChallengerOperator, Tra
 )
 def train_candidates() -> None:
     """Builds and checks the training set, trains each candidate in a process of its own, registers the best."""
-
-    @task
-    def specs(training_set: dict[str, Any]) -> list[dict[str, Any]]:
-        """One training spec a candidate of the settings."""
-        from evergreen.settings import load_settings
-        from evergreen.training.spec import make_specs
-
-        return make_specs(load_settings(), training_set)
-
     dataset = TrainingSetOperator(task_id="dataset", day=DAY, force="{{ params.force }}")
     check = GreatExpectationsOperator(task_id="check", suite="training_set", staged=dataset.output)
-    candidates = specs(dataset.output)
+    specs = TrainingSpecsOperator(task_id="specs", training_set=dataset.output)
     train = TrainProcessOperator.partial(
         task_id="train",
         pool=HEAVY_POOL,  # here, since a mapped task does not see what its class would set
         map_index_template="{{ task.spec.candidate }}",
-    ).expand(spec=candidates)
+    ).expand(spec=specs.output)
     register = RegisterChallengerOperator(
         task_id="register", training_set=dataset.output, trained=train.output, outlets=[CHALLENGER]
     )
 
-    dataset >> check >> candidates >> train >> register
+    dataset >> check >> specs >> train >> register
 
 
 train_candidates()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
 
@@ -56,10 +56,3 @@ def report_url(settings: Settings, file: Path | str | None) -> str:
     if path == folder or not path.is_relative_to(folder):
         return ""
     return f"{settings.airflow.url}/evergreen/reports/{path.relative_to(folder).as_posix()}"
-
-
-def mlflow_run_url(settings: Settings, run: dict[str, Any]) -> str:
-    """Address of a run in MLflow's UI; empty where the ids are not known."""
-    if not run.get("run_id") or not run.get("experiment_id"):
-        return ""
-    return f"http://127.0.0.1:{settings.mlflow.port}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"

@@ -123,10 +123,15 @@ class AirflowClient:
     def task_log(
         self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, try_number: int = 1
     ) -> list[str]:
-        """Lines of a task's log, oldest first."""
+        """Lines of a task's log, oldest first; none where it never ran."""
         run = f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"
         path = f"{run}/taskInstances/{_part(task_id)}/logs/{try_number}"
-        content = self._call("GET", path, {"map_index": map_index, "full_content": True})["content"]
+        try:
+            content = self._call("GET", path, {"map_index": map_index, "full_content": True})["content"]
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return []
+            raise
         return [line for entry in content for line in _log_lines(entry)]
 
     def task_error(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int = 1) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -53,6 +51,27 @@ class TrainingSetOperator(BaseOperator):
         return build_training_set(settings, day, run_id=context["run_id"]).summary()
 
 
+class TrainingSpecsOperator(BaseOperator):
+    """Makes one training spec for each candidate of `settings.training.candidates`.
+
+    :param training_set: what `TrainingSetOperator` returned. Templated.
+    :raises TrainingError: a candidate's model or parameter is unknown or out of range.
+    """
+
+    template_fields: Sequence[str] = ("training_set",)
+
+    def __init__(self, *, training_set: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.training_set = training_set
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Returns the specs, in the order of the settings."""
+        from evergreen.settings import load_settings
+        from evergreen.training.spec import make_specs
+
+        return make_specs(load_settings(), self.training_set)
+
+
 class TrainProcessOperator(BaseOperator):
     """Runs the trainer's entry point as a child process, the very one that a container would run.
 
@@ -69,16 +88,21 @@ class TrainProcessOperator(BaseOperator):
         self._job: JobProcess | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Trains into a folder of this attempt and returns the trainer's result."""
+        """Trains, unless the same was trained before, and returns the trainer's result."""
         from evergreen.settings import load_settings
+        from evergreen.training.trained import BUNDLE, keep_trained, trained_before, trained_folder
 
-        drafts = load_settings().home_path / "models" / "drafts"
-        drafts.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{self.spec['candidate']}-", dir=drafts))
+        folder = trained_folder(load_settings(), self.spec)
+        if result := trained_before(folder):
+            self.log.info("trained before, by the same spec, code and packages: %s", folder)
+            return result
+        folder.mkdir(parents=True, exist_ok=True)
         spec = folder / "spec.json"
         spec.write_text(json.dumps(self.spec))
-        self._job = JobProcess("evergreen.jobs.train", ["--spec", str(spec), "--out", str(folder / "bundle")])
-        return self._job.run(self.log.info)
+        self._job = JobProcess("evergreen.jobs.train", ["--spec", str(spec), "--out", str(folder / BUNDLE)])
+        result = self._job.run(self.log.info)
+        keep_trained(folder, result)
+        return result
 
     def on_kill(self) -> None:
         """Ends the trainer and its threads."""

@@ -10,11 +10,13 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from evergreen.errors import EvergreenError, LakeError
 from evergreen.lake import Lake, release
+from evergreen.models.bundle import load_bundle
 from evergreen.settings import Settings, load_settings
 from evergreen_airflow.assets import CHALLENGER
 from evergreen_airflow.operators.training import (
     RegisterChallengerOperator,
     TrainingSetOperator,
+    TrainingSpecsOperator,
     TrainProcessOperator,
     newest_published_day,
     why_not_train,
@@ -91,6 +93,30 @@ def test_the_trainer_refuses_in_its_own_words_from_a_process_of_its_own(context,
     with pytest.raises(EvergreenError, match=r"^training set .*none cannot be read"):
         operator.execute(context())
     operator.on_kill()  # nothing runs any more
+
+
+def test_the_same_is_not_trained_twice(context, filled_training_set):
+    spec = {
+        "candidate": "frequency",
+        "model": "heuristic",
+        "params": {"feature": next(name for name, kind in filled_training_set.features if kind == "number")},
+        "seed": 7,
+        "training_set": {"folder": str(filled_training_set.folder), "digest": filled_training_set.digest},
+        "model_name": "buy-it-again",
+    }
+    first = TrainProcessOperator(task_id="train", spec=spec).execute(context())
+    again = TrainProcessOperator(task_id="train", spec=spec)
+    assert again.execute(context()) == first
+    assert again._job is None  # no process was started
+    assert load_bundle(first["folder"], first["bundle_digest"])
+
+
+def test_each_candidate_of_the_settings_gets_a_spec(context, settings, tmp_path):
+    training_set = {"folder": str(tmp_path), "digest": "0" * 64, "rows": {"train": 7}}
+    specs = TrainingSpecsOperator(task_id="specs", training_set=training_set).execute(context())
+    assert [spec["candidate"] for spec in specs] == list(settings.training.candidates)
+    assert {spec["training_set"]["digest"] for spec in specs} == {"0" * 64}
+    assert json.dumps(specs)
 
 
 def test_nothing_to_kill_before_it_runs():

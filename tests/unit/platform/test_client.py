@@ -139,6 +139,13 @@ def test_the_line_that_says_why_a_task_failed_or_was_skipped(server, client, con
     assert client.task_error("build_features", RUN_ID, "check", -1, 2) == line
 
 
+def test_a_task_that_never_ran_has_no_log(server, client):
+    assert client.task_log("build_features", RUN_ID, "publish") == []
+    server.answers["GET", f"{RUN}/taskInstances/publish/logs/1"] = (500, {"detail": "disk"})
+    with pytest.raises(ApiError, match="500 disk"):
+        client.task_log("build_features", RUN_ID, "publish")
+
+
 def test_an_approval_is_seen_and_answered(server, client):
     server.answers["GET", "/api/v2/dags/~/dagRuns/~/hitlDetails"] = (200, {"hitl_details": [{"subject": "Promote?"}]})
     server.answers["PATCH", f"{RUN}/taskInstances/approve/-1/hitlDetails"] = (200, {})

@@ -1,0 +1,41 @@
+"""What was trained before: the same spec, code and packages give the same bundle, so it is not trained twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evergreen.errors import BundleError
+from evergreen.lake.digest import digest_json
+from evergreen.models.bundle import load_bundle
+from evergreen.settings import Settings
+from evergreen.training.provenance import code_digest, lock_digest
+from evergreen.training.spec import TrainSpec
+
+RESULT = "result.json"
+BUNDLE = "bundle"
+
+
+def trained_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:
+    """Folder of what a spec trains to, under `home/models/trained`: named for the spec, the code and the packages."""
+    key = digest_json([TrainSpec.model_validate(spec).digest, code_digest(), lock_digest()])
+    return settings.home_path / "models" / "trained" / key[:32]
+
+
+def trained_before(folder: Path) -> dict[str, Any] | None:
+    """The trainer's result in a folder, None where there is none or its bundle is no longer whole."""
+    try:
+        result: dict[str, Any] = json.loads((folder / RESULT).read_text())
+        load_bundle(folder / BUNDLE, str(result["bundle_digest"]))
+    except (OSError, KeyError, ValueError, BundleError):
+        return None
+    return result
+
+
+def keep_trained(folder: Path, result: Mapping[str, Any]) -> None:
+    """Notes a result beside its bundle, last and in one step: a folder without it was not finished."""
+    draft = folder / f".{RESULT}"
+    draft.write_text(json.dumps(dict(result)))
+    draft.replace(folder / RESULT)

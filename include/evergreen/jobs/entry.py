@@ -15,8 +15,8 @@ from evergreen.errors import EvergreenError
 def run_job(job: Callable[[], Mapping[str, Any]], result: Path | None = None) -> int:
     """Runs a job, prints its result as the last line of stdout (and writes it to `result`), and gives the exit code.
 
-    Errors that a person can act on become one line on stderr; all others keep their traceback. `result` is written whole
-    or not at all.
+    Errors that a person can act on become one line on stderr; all others keep their traceback. `result` is
+    written whole or not at all.
     """
     try:
         document = json.dumps(job(), sort_keys=True)

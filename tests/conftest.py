@@ -17,6 +17,7 @@ import pytest
 
 from evergreen.lake import Lake
 from evergreen.settings import Settings, load_settings
+from evergreen.settings.platform import SparkSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -94,23 +95,21 @@ def lake(settings: Settings) -> Lake:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """One small local Spark session for the whole test run (starting one takes seconds)."""
+    """One small local Spark session with the jobs' own options for the whole test run (starting one takes seconds)."""
     from pyspark.sql import SparkSession
 
+    from evergreen.features.session import spark_options
+
     folder = tmp_path_factory.mktemp("spark")
+    small = SparkSettings(master="local[2]", driver_memory_gib=2, shuffle_partitions=4)
+    builder = SparkSession.builder.appName("evergreen-tests")
+    for key, value in spark_options(small).items():
+        builder = builder.config(key, value)
     session = (
-        SparkSession.builder.master("local[2]")
-        .appName("evergreen-tests")
-        .config("spark.driver.memory", "2g")
-        .config("spark.driver.bindAddress", "127.0.0.1")
+        builder.config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.local.dir", str(folder / "local"))
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("ERROR")

@@ -52,6 +52,15 @@ def test_help_needs_no_installation(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [alone]
 
 
+def test_help_before_the_installation_lists_the_commands_of_the_command_line(launcher: ModuleType) -> None:
+    from typer.main import get_command
+
+    from evergreen.cli.app import app
+
+    listed = re.findall(r"^  (\w+) ", launcher.HELP, re.MULTILINE)
+    assert sorted(listed) == sorted(get_command(app).commands), "give HELP in ./evergreen a line for each command"
+
+
 def test_another_python_is_refused_in_one_line(tmp_path: Path) -> None:
     code = (
         "import runpy, sys; sys.version_info = (3, 9, 1, 'final', 0); "

@@ -171,9 +171,10 @@ def test_dags_import_only_what_parses_fast() -> None:
             entry.target.startswith("airflow.sdk.")
             or top(entry.target) in ("evergreen_airflow", "__future__")
             or top(entry.target) in sys.stdlib_module_names
+            or (top(entry.target) == "evergreen" and not entry.eager)  # a task's body calls one function
         )
     ]
-    assert wrong == [], "a DAG file imports airflow.sdk, evergreen_airflow and the standard library alone"
+    assert wrong == [], "parsing a DAG file imports airflow.sdk, evergreen_airflow and the standard library alone"
 
 
 def test_feature_repo_stands_on_features_and_lake() -> None:

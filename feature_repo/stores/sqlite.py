@@ -6,6 +6,7 @@ newer one. Both are measured in `benchmarks/online-store.json`.
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,7 +81,7 @@ class RowSqliteOnlineStore(OnlineStore):
         names = [field.name for field in view.features]
         keys = [field.name for field in view.entity_columns]
         batch = config.materialization_config.online_write_batch_size or max(rows.num_rows, 1)
-        with self.transaction(config):
+        with self.transaction(config), _without_garbage_collection():
             for start in range(0, rows.num_rows, batch):
                 some = rows.slice(start, batch)
                 columns = [_messages(some[field.name], field.dtype.to_value_type()) for field in view.features]
@@ -244,6 +245,18 @@ class RowSqliteOnlineStore(OnlineStore):
             self._layouts[layout] = json.loads(text)
         values = zip(self._layouts[layout], RepeatedValue.FromString(features).val, strict=True)
         return EPOCH + seen * MICROSECOND, {name: value for name, value in values if wanted is None or name in wanted}
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Millions of small messages hold no cycles; looking for some takes a third of the time that writing does."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _messages(column: pa.ChunkedArray, kind: ValueType) -> list[Value]:

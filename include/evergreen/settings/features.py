@@ -65,7 +65,7 @@ class FeatureStoreSettings(Section):
     check_pairs: int = Field(
         200, ge=1, description="Pairs that are read online and offline after each materialization and must be equal."
     )
-    online_write_rows: int = Field(50_000, ge=1, description="Rows that are prepared at once for the online store.")
+    online_write_rows: int = Field(10_000, ge=1, description="Rows that are prepared at once for the online store.")
     join_memory_gib: float = Field(
         2.0, gt=0, description="Memory that a point-in-time join may use before it spills, GiB."
     )

@@ -119,6 +119,9 @@ class LocalAirflow:
             "LOGGING__COLORED_CONSOLE_LOG": False,
             "LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": settings.home_path / "logs" / "dag-processor",
             "LOGGING__LOGGING_LEVEL": settings.logging.level,
+            # After a crash or a kill, tasks that nobody runs any more start again within a minute or two, not five.
+            "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 30,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 120,
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,  # seconds until a task's successor is looked at
         }
         host = self.url.split("//")[1].rsplit(":", 1)[0]

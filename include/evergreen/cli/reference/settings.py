@@ -19,7 +19,7 @@ from evergreen.settings.load import PREFIX, PROFILES
 from evergreen.settings.tree import Settings
 
 INTRODUCTION = """\
-One tree, from one YAML file a profile (`include/evergreen/settings/PROFILE.yaml`), overridden by the environment. A
+One tree, from one YAML file a profile (`include/evergreen/settings/<profile>.yaml`), overridden by the environment. A
 file holds only what differs from the defaults below. `EVERGREEN_PROFILE` chooses the profile (`local` unless it is
 set), `EVERGREEN_HOME` the place of everything that is not code.
 

@@ -5,8 +5,10 @@
 - **Write, audit, publish**: Spark folds from the earliest changed day into staging, expectations are checked on the
   staged files, one commit a table publishes. Then Feast materializes the release and compares a sample with offline.
 - **Running it again** is safe: same input, nothing new; corrected input rebuilds from the earliest changed day.
-- **If `check` fails**: nothing was published. The log names the expectation, the observed value and the limit.
-- **If `materialize` fails**: features are published, the online store is what it was. Clear the task to try again.
+- **If `check` fails**: nothing was published. The log names the expectation, the observed value and the limit;
+  runbook: `docs/runbooks/features-rejected.md`.
+- **If `materialize` fails**: features are published, the online store is what it was. Clear the task to try
+  again; runbook: `docs/runbooks/online-differs.md`.
 """
 
 from __future__ import annotations

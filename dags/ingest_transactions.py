@@ -9,6 +9,7 @@
 - **A day that the source does not reach** is skipped and starts nothing. A landing folder is waited for.
 - **If `check` fails**: nothing was published. The log names the expectation, the observed value and the limit. An
   unusual number of lines that is right after all: run it by hand with `accept_volume`.
+  Runbook: `docs/runbooks/transactions-rejected.md`.
 """
 
 from __future__ import annotations

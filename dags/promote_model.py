@@ -7,6 +7,7 @@
 - **`approve`** asks for an answer to that evidence, named by its digest. It is skipped, with the reason in its log,
   when the verdict is not `promote`. No answer within `settings.promotion.approval_hours`, a rejection, and an
   answer to a request that a newer one has replaced: all mean no. `settings.promotion.approval: policy` asks nobody.
+  Runbook: `docs/runbooks/approval-pending.md`.
 - **`promote`** is a compare-and-set: it refuses if anything was promoted or rolled back since the judgement. Serving is
   pointed at the new champion, MLflow's alias follows.
 - **Running it again** is safe: a champion is not promoted twice, and a cleared `promote` task cannot undo a rollback.

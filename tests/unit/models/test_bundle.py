@@ -16,7 +16,11 @@ from evergreen.models.params import resolve
 from evergreen.models.preprocessing import Preprocessor
 
 FEATURES = [("pair_purchases", "number"), ("pair_recency_days", "number"), ("country", "category")]
-SMALL = {"xgboost": {"rounds": 12, "max_depth": 3, "min_child_weight": 1}, "logistic": {}, "heuristic": {}}
+SMALL = {
+    "xgboost": {"rounds": 30, "max_depth": 3, "min_child_weight": 1, "learning_rate": 0.3, "negative_share": 1},
+    "logistic": {},
+    "heuristic": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +133,7 @@ def test_the_manifest_says_what_the_model_was_made_from(bundle):
     assert manifest["features"][2] == {"name": "country", "dtype": "string"}
     assert set(manifest["frameworks"]) == {"python", "numpy", "pandas", "xgboost"}
     assert set(manifest["files"]) == {"calibration.json", "model.ubj", "preprocessing.json"}
-    assert manifest["params"]["rounds"] == 12
+    assert manifest["params"]["rounds"] == 30
 
 
 @pytest.mark.fault

@@ -23,20 +23,24 @@ BOOSTER_PARAMS = (
 class Xgboost:
     """Trees on raw numbers (missing stays missing) and category codes, stopped early on held-out customers."""
 
+    # Chosen among four settings by one rolling-origin fold inside the training dates of Online Retail II (train to
+    # 2011-06-09, judged as of 2011-07-07, one seed). Overlapping label windows repeat a customer's rows: with weaker
+    # regularisation boosting ended after 55 rounds, at an average precision of 0.241 against 0.246. Half of the
+    # negatives instead of a fifth gave 0.0015 more (at depth 5) for a quarter more CPU time.
     ranges: ClassVar[Ranges] = {
-        "rounds": Number(400, 1, 10_000, whole=True),
+        "rounds": Number(300, 1, 10_000, whole=True),
         "early_stopping_rounds": Number(25, 1, 1_000, whole=True),
-        "learning_rate": Number(0.1, 0.001, 1.0),
+        "learning_rate": Number(0.06, 0.001, 1.0),
         "max_depth": Number(7, 1, 16, whole=True),
-        "min_child_weight": Number(20.0, 0.0, 10_000.0),
-        "subsample": Number(0.8, 0.05, 1.0),
-        "colsample_bytree": Number(0.5, 0.05, 1.0),
-        "colsample_bynode": Number(1.0, 0.05, 1.0),
-        "reg_lambda": Number(5.0, 0.0, 10_000.0),
+        "min_child_weight": Number(100.0, 0.0, 10_000.0),
+        "subsample": Number(0.7, 0.05, 1.0),
+        "colsample_bytree": Number(0.4, 0.05, 1.0),
+        "colsample_bynode": Number(0.6, 0.05, 1.0),
+        "reg_lambda": Number(20.0, 0.0, 10_000.0),
         "reg_alpha": Number(0.0, 0.0, 10_000.0),
         "gamma": Number(0.0, 0.0, 1_000.0),
         "max_bin": Number(64, 8, 1_024, whole=True),
-        "negative_share": Number(1.0, 0.01, 1.0),
+        "negative_share": Number(0.2, 0.01, 1.0),
     }
     plan: ClassVar[Plan] = Plan(scale=False, one_hot=False)
     frameworks: ClassVar[tuple[str, ...]] = ("xgboost",)

@@ -13,6 +13,7 @@ from evergreen.settings import Settings, load_settings
 from evergreen.settings import load as load_module
 from evergreen.settings.machine import GIB, Machine, this_machine
 from evergreen.settings.platform import AirflowSettings, SparkSettings
+from evergreen.settings.training import TrainingSettings
 from evergreen.settings.tree import PROJECT
 
 
@@ -155,3 +156,30 @@ def test_auto_is_resolved_and_a_number_is_kept() -> None:
     fixed = SparkSettings(driver_memory_gib=3, shuffle_partitions=7)
     assert (fixed.memory_gib, fixed.partitions) == (3, 7)
     assert AirflowSettings(parallelism=9).slots == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training:\n  steps: 1\n", r"min_steps is 2, must be at most steps \(1\)"),
+        ("training:\n  early_stopping_share: 0.4\n  selection_share: 0.4\n", "at least a fifth of the customers"),
+        ("training:\n  candidates: {}\n", "must name at least one candidate"),
+        ("sample:\n  day: 2020-01-01\n", r"day 2020-01-01 must lie after first_day"),
+        ("ingest:\n  columns: {colour: Farbe}\n", "'colour' is no column of the contract, must be one of"),
+        ("ingest:\n  columns: {quantity: ''}\n", "'quantity' cannot be absent"),
+        ("features:\n  categories: {other: [BOX]}\n", "category 'other' is what is left over"),
+        ("features:\n  categories: {a: [box]}\n", "must be upper-case letters"),
+        ("features:\n  categories: {a: [BOX], b: [BOX]}\n", "stands in the categories 'a' and 'b'"),
+        ("promotion:\n  guardrails: {}\n", "must hold the primary metric"),
+        ("promotion:\n  guardrails: {average_precision: -1}\n", "negative margin, must be 0 or more"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(profile: Path, text: str, message: str) -> None:
+    profile.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        load_settings("trial")
+
+
+@pytest.mark.parametrize(("seen", "threads"), [("auto", this_machine().cores), (3, 3)])
+def test_trainer_threads(seen: int | str, threads: int) -> None:
+    assert TrainingSettings.model_validate({"threads": seen}).trainer_threads == threads

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -93,7 +93,6 @@ class LocalAirflow:
         """Everything that Airflow is told, as environment variables: no configuration file is written or read."""
         settings, home = self.settings, self.home
         keys = self._keys()
-        users = {"admin": "admin", **dict.fromkeys(settings.promotion.approvers, "user")}
         spark = {"conn_type": "spark", "host": settings.spark.master, "extra": {"deploy-mode": "client"}}
         told = {
             "CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
@@ -106,7 +105,7 @@ class LocalAirflow:
             "CORE__PLUGINS_FOLDER": PROJECT / "plugins",
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": not self.needs_login,
             "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
-            "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in users.items()),
+            "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in self._users.items()),
             "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             "API__BASE_URL": self.url,
             "API__HOST": settings.airflow.host,
@@ -182,6 +181,8 @@ class LocalAirflow:
                 refuse_taken_port(airflow.host, airflow.port, needs="Airflow's web UI", setting="airflow.port")
             say("preparing Airflow's database")
             self.prepare()
+            if self.needs_login:
+                self._passwords()
             environment = self.environment()
             say("starting Airflow")
             for name, service in services.items():
@@ -261,23 +262,31 @@ class LocalAirflow:
         """Secrets of this Airflow, generated once; readable by the owner alone."""
         file = self.home / "secrets.json"
         if not file.exists():
-            self.home.mkdir(parents=True, exist_ok=True)
             keys = {
                 "api": secrets.token_urlsafe(32),
                 "jwt": secrets.token_urlsafe(48),
                 "fernet": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             }
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-                json.dump(keys, output)
+            _write_private(file, keys)
         keys = json.loads(file.read_text())
         return {str(name): str(key) for name, key in keys.items()}
 
-    def _password(self) -> tuple[str, str]:
+    @property
+    def _users(self) -> dict[str, str]:
+        """Who may log in, with their roles."""
+        return {"admin": "admin", **dict.fromkeys(self.settings.promotion.approvers, "user")}
+
+    def _passwords(self) -> dict[str, str]:
+        """Passwords by user, generated where one is missing: the API server would print those that it makes itself."""
         file = self.home / "passwords.json"
-        try:
-            return "admin", str(json.loads(file.read_text())["admin"])
-        except (FileNotFoundError, KeyError, ValueError):
-            raise PlatformError(f"{file} has no password of admin: ./evergreen up makes it") from None
+        known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+        missing = {user: secrets.token_urlsafe(12) for user in self._users if user not in known}
+        if missing:
+            _write_private(file, known | missing)
+        return known | missing
+
+    def _password(self) -> tuple[str, str]:
+        return "admin", self._passwords()["admin"]
 
 
 def ensure_up(settings: Settings, say: Say = lambda _: None) -> AirflowClient:
@@ -300,6 +309,16 @@ def ensure_up(settings: Settings, say: Say = lambda _: None) -> AirflowClient:
 
 def _airflow() -> str:
     return str(Path(sys.prefix) / "bin" / "airflow")
+
+
+def _write_private(file: Path, content: Mapping[str, str]) -> None:
+    """Writes JSON that only the owner can read, in one step."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        json.dump(dict(content), output)
+    draft.replace(file)
 
 
 def _reason(log: str) -> str:

@@ -181,14 +181,18 @@ def test_approvers_can_log_in(monkeypatch):
     assert told["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "admin:admin,ada:user,bob:user"
 
 
-def test_the_client_logs_in_with_the_generated_password(monkeypatch, settings):
+def test_passwords_are_generated_once_for_admin_and_each_approver(monkeypatch):
     monkeypatch.setenv("EVERGREEN__AIRFLOW__LOGIN", "password")
     airflow = LocalAirflow(load_settings())
-    with pytest.raises(PlatformError, match=r"passwords.json has no password of admin: ./evergreen up makes it"):
-        airflow.client.health()
-    airflow.home.mkdir(parents=True)
-    (airflow.home / "passwords.json").write_text('{"admin": "secret"}')
-    assert airflow._password() == ("admin", "secret")
+    user, password = airflow._password()
+    assert (user, airflow._password()[1]) == ("admin", password)
+    monkeypatch.setenv("EVERGREEN__PROMOTION__APPROVERS", "[ada]")
+    known = LocalAirflow(load_settings())._passwords()
+    assert known["admin"] == password
+    assert len(known["ada"]) >= 12
+    file = airflow.home / "passwords.json"
+    assert json.loads(file.read_text()) == known
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_a_triggerer_runs_where_the_settings_ask_for_one(monkeypatch):

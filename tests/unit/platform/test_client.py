@@ -233,20 +233,25 @@ def test_where_a_login_is_needed_a_token_is_fetched_once_and_renewed(server):
     tokens = iter(["first", "second"])
     server.answers["POST", "/auth/token"] = lambda _query, _token: (201, {"access_token": next(tokens)})
     valid = {"first"}
-    server.answers["GET", "/api/v2/monitor/health"] = lambda _query, token: (
-        (200, {"scheduler": {"status": "healthy"}, "triggerer": None})
-        if token.removeprefix("Bearer ") in valid
-        else (401, {"detail": "expired"})
+    server.answers["GET", "/api/v2/dags"] = lambda _query, token: (
+        (200, {"dags": [{"dag_id": "a"}]}) if token.removeprefix("Bearer ") in valid else (401, {"detail": "expired"})
     )
     client = AirflowClient(server.url, lambda: ("admin", "secret"))
-    assert client.health() == client.health() == {"scheduler": "healthy"}
+    assert client.dag_ids() == client.dag_ids() == {"a"}
     assert [asked[3] for asked in server.asked if asked[1] == "/auth/token"] == [
         {"username": "admin", "password": "secret"}
     ]
     valid.clear()
     valid.add("second")
-    assert client.health() == {"scheduler": "healthy"}
+    assert client.dag_ids() == {"a"}
     assert client.user == "admin"
+
+
+def test_health_is_asked_without_a_login(server):
+    """While it starts, there is nobody to log in with."""
+    server.answers["GET", "/api/v2/monitor/health"] = (200, {"scheduler": {"status": "healthy"}, "triggerer": None})
+    assert AirflowClient(server.url, lambda: ("admin", "secret")).health() == {"scheduler": "healthy"}
+    assert [asked[1] for asked in server.asked] == ["/api/v2/monitor/health"]
 
 
 def test_without_credentials_a_refusal_is_final(server, client):

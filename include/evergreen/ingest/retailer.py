@@ -83,9 +83,9 @@ class Retailer:
         self.settings = settings
         self.days = (settings.day - settings.first_day).days + 1
         trading = self.calendar(np.arange(self.days)).sum()
-        usual = (
-            LINES_PER_CUSTOMER_DAY * (settings.lines / 500_000) ** 0.0855
-        )  # tastes overlap less in a larger catalogue
+        size = np.log(settings.lines / 500_000)
+        # tastes overlap less in a larger catalogue; in a small one, a few customers soon own what they like
+        usual = LINES_PER_CUSTOMER_DAY * np.exp(0.0855 * size - 0.0147 * min(size, 0.0) ** 2)
         present = settings.lines * (1 - ANONYMOUS_SHARE) / (usual * trading)
         self.present = max(20, round(present))  # customers at a time
         self.arrivals_a_day = self.present * 0.0012
@@ -110,7 +110,7 @@ class Retailer:
         weekday = (dates.astype(np.int64) + 3) % 7
         busy = np.array([1.0, 1.05, 1.05, 1.15, 0.9, 0.0, 0.7])[weekday]
         in_year = (dates - dates.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64)
-        closed = (in_year >= 357) | (in_year <= 2)
+        closed = ((in_year >= 358) & (in_year <= 361)) | (in_year == 0)
         return np.where(closed, 0.0, busy * (1 + 0.55 * _bump(in_year, 315, 45)))
 
     def season(self, days: Ints) -> Floats:

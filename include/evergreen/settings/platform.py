@@ -58,7 +58,9 @@ class AirflowSettings(Section):
     port: int = Field(8080, ge=1, le=65535, description="Port of the web UI and REST API.")
     parallelism: int | Literal["auto"] = Field("auto", description="Tasks at once. `auto`: one per core plus one.")
 
-    heavy_slots: int = Field(1, ge=1, description="Spark jobs and trainers at once: each wants a good part of the memory.")
+    heavy_slots: int = Field(
+        1, ge=1, description="Spark jobs and trainers at once: each wants a good part of the memory."
+    )
     login: Literal["auto", "none", "password"] = Field(
         "auto",
         description="`none`: who reaches the port is admin. `password`: users and generated passwords in "

@@ -15,8 +15,8 @@ class SampleSettings(Section):
 
     lines: int = Field(500_000, ge=10_000, le=100_000_000, description="Purchase lines up to `day`, about.")
     seed: int = Field(20091201, ge=0, description="Same seed, same lines.")
-    first_day: date = Field(date(2024, 1, 1), description="First day with purchases.")
-    day: date = Field(date(2025, 12, 31), description="The day that `run` builds by default.")
+    first_day: date = Field(date(2023, 9, 1), description="First day with purchases.")
+    day: date = Field(date(2025, 8, 31), description="The day that `run` builds by default.")
     extra_days: int = Field(31, ge=0, description="Days after `day` that are generated too, to go on with.")
 
     @model_validator(mode="after")

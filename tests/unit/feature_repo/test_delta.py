@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from feast import Entity, FeatureStore, FeatureView, Field, RepoConfig, ValueType
 from feast.data_source import DataSource
-from feast.types import Array, Int64, String
+from feast.types import Array, Int64
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -239,8 +239,10 @@ def test_times_without_a_zone_are_utc_and_missing_ones_are_refused(tmp_path: Pat
 
 def test_a_lost_row_is_an_error(tmp_path: Path, lake_of: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     write(lake_of, [row(1, "a", "b", 3)])
-    monkeypatch.setattr(delta._ViewJoin, "_newest", lambda self, rows: f"SELECT 0 AS {delta.ROW}, * FROM ({rows}) UNION ALL "
-                        f"SELECT 0 AS {delta.ROW}, * FROM ({rows})")  # fmt: skip
+    twice = f"SELECT 0 AS {delta.ROW}, *"
+    monkeypatch.setattr(
+        delta._ViewJoin, "_newest", lambda _, rows: f"{twice} FROM ({rows}) UNION ALL {twice} FROM ({rows})"
+    )
     with pytest.raises(FeatureStoreError, match="observations: 1 label rows went into the join, 2 came out"):
         join(open_store(tmp_path), labels(("a", "b", 5)))
 

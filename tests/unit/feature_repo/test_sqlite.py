@@ -183,13 +183,18 @@ def test_a_transaction_is_seen_whole_or_not_at_all(ours: tuple[RowSqliteOnlineSt
     store, options = ours
     store.online_write_batch(options, VIEW, rows(1), None)
     reader = RowSqliteOnlineStore()
-    with pytest.raises(RuntimeError, match="disk full"), store.transaction(options):
-        store.prune(options, VIEW, None)
-        store.online_write_batch(options, VIEW, rows(2, 3), None)
-        store.note(options, "what", "half")
-        assert store.count(options, VIEW) == 2
-        assert reader.count(options, VIEW) == 1  # another connection still sees the old state
-        raise RuntimeError("disk full")
+
+    def fail_halfway() -> None:
+        with store.transaction(options):
+            store.prune(options, VIEW, None)
+            store.online_write_batch(options, VIEW, rows(2, 3), None)
+            store.note(options, "what", "half")
+            assert store.count(options, VIEW) == 2
+            assert reader.count(options, VIEW) == 1  # another connection still sees the old state
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail_halfway()
     assert store.count(options, VIEW) == 1
     assert store.noted(options, "what") is None
     assert store.online_read(options, VIEW, [key("1")]) == [(NOON, values(1))]
@@ -198,10 +203,15 @@ def test_a_transaction_is_seen_whole_or_not_at_all(ours: tuple[RowSqliteOnlineSt
 def test_layouts_of_a_rolled_back_transaction_are_forgotten(ours: tuple[RowSqliteOnlineStore, RepoConfig]) -> None:
     """The next transaction may give their number to another layout."""
     store, options = ours
-    with pytest.raises(RuntimeError), store.transaction(options):
-        store.online_write_batch(options, VIEW, rows(1), None)
-        store.online_read(options, VIEW, [key("1")])
-        raise RuntimeError
+
+    def fail() -> None:
+        with store.transaction(options):
+            store.online_write_batch(options, VIEW, rows(1), None)
+            store.online_read(options, VIEW, [key("1")])
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail()
     other = {"other": Value(int64_val=1)}
     store.online_write_batch(options, VIEW, [(key("1"), other, NOON, None)], None)
     assert store.online_read(options, VIEW, [key("1")]) == [(NOON, other)]

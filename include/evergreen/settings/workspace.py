@@ -1,7 +1,7 @@
 """Workspaces: purchases of different shops never meet in one lake.
 
-The first source that is run lives in `home` itself. Another source gets a folder of its own below it, with its own lake,
-ledger, registry and Airflow; a pointer file says which one commands work on.
+The first source that is run lives in `home` itself. Another source gets a folder of its own below it, with its own
+lake, ledger, registry and Airflow; a pointer file says which one commands work on.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -185,11 +186,12 @@ class LocalAirflow:
                 self._passwords()
             environment = self.environment()
             say("starting Airflow")
+            begun = datetime.now(UTC)
             for name, service in services.items():
                 # Task logs lie on this machine: nobody needs the scheduler to serve them from a second port.
                 extra = ["--skip-serve-logs"] if name in ("scheduler", "triggerer") else []
                 service.start([_airflow(), name, *extra], environment, cwd=self.home)
-            self._wait(lambda: self.client.health().get("scheduler") == "healthy", "healthy")
+            self._wait(lambda: self.client.alive_since(begun), "healthy")
         self.client.ensure_pool(HEAVY_POOL, self.settings.airflow.heavy_slots, "Spark jobs and trainers")
         self._unpause(say)
         return self.status()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any
@@ -48,10 +48,18 @@ class AirflowClient:
 
     def health(self) -> dict[str, str | None]:
         """State of scheduler, DAG processor, triggerer and database: `healthy`, `unhealthy`, None before the first."""
-        answer = self._send(
-            "GET", "/api/v2/monitor/health", None, None, token=None
-        )  # open to everyone, also at the start
-        return {name: part["status"] for name, part in answer.items() if part}
+        return {name: part["status"] for name, part in self._health().items()}
+
+    def alive_since(self, moment: datetime, parts: Iterable[str] = ("scheduler", "dag_processor")) -> bool:
+        """Whether these parts gave a heartbeat after a moment: a dead one counts as healthy for half a minute."""
+        health = self._health()
+        beats = [health.get(part, {}).get(f"latest_{part}_heartbeat") for part in parts]
+        return all(beat is not None and parse_time(beat) > moment for beat in beats)
+
+    def _health(self) -> dict[str, Json]:
+        # Open to everyone: while Airflow starts there is nobody to log in with.
+        answer = self._send("GET", "/api/v2/monitor/health", None, None, token=None)
+        return {name: part for name, part in answer.items() if part}
 
     def dag_ids(self) -> set[str]:
         """Ids of all DAGs that Airflow knows and finds on disk."""

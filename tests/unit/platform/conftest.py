@@ -14,6 +14,7 @@ from evergreen.settings import Settings, load_settings
 FAKE = '''#!{python}
 """Answers as `airflow` does: `db migrate`, and background commands, of which api-server listens."""
 import json, os, sys, time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -29,7 +30,9 @@ if command == "db":
 if command == "dags":
     sys.exit(int(os.environ.get("FAKE_CODE", 0)))
 if command != "api-server":
-    time.sleep(120)
+    while True:  # the heartbeat
+        (home / command).touch()
+        time.sleep(0.05)
 
 DAGS = json.loads(os.environ.get("FAKE_DAGS", "[]"))
 ERRORS = json.loads(os.environ.get("FAKE_ERRORS", "{{}}"))
@@ -44,8 +47,12 @@ class Answers(BaseHTTPRequestHandler):
             file.write(f"{{self.command}} {{path}} {{body}}\\n")
         code, answer = 200, {{}}
         if path.endswith("/monitor/health"):
-            parts = ("metadatabase", "scheduler", "dag_processor")
-            answer = {{part: {{"status": "unhealthy" if part == UNHEALTHY else "healthy"}} for part in parts}}
+            answer = {{"metadatabase": {{"status": "healthy"}}, "triggerer": None}}
+            for part in ("scheduler", "dag_processor"):
+                beat = home / part.replace("_", "-")
+                seen = datetime.fromtimestamp(beat.stat().st_mtime, UTC).isoformat() if beat.exists() else None
+                status = "unhealthy" if part == UNHEALTHY else "healthy" if seen else None
+                answer[part] = {{"status": status, f"latest_{{part}}_heartbeat": seen}}
         elif path.endswith("/api/v2/dags"):
             answer = {{"dags": [{{"dag_id": dag}} for dag in DAGS]}}
         elif path.endswith("/importErrors"):

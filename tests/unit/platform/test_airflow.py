@@ -102,7 +102,7 @@ def test_a_port_in_use_is_named_before_anything_is_started(airflow, port):
 
 
 def test_not_healthy_in_time_names_the_setting(airflow, monkeypatch):
-    monkeypatch.setenv("FAKE_UNHEALTHY", "scheduler")
+    monkeypatch.setattr("evergreen.platform.client.AirflowClient.alive_since", lambda *_: False)
     monkeypatch.setenv("EVERGREEN__AIRFLOW__START_SECONDS", "0.5")
     slow = LocalAirflow(load_settings())
     with pytest.raises(PlatformError, match=r"was not healthy after 0 s \(settings.airflow.start_seconds\)"):

@@ -254,6 +254,21 @@ def test_health_is_asked_without_a_login(server):
     assert [asked[1] for asked in server.asked] == ["/api/v2/monitor/health"]
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "processor", "alive"),
+    [("12:00:01", "12:00:01", True), ("11:59:59", "12:00:01", False), ("12:00:01", None, False)],
+)
+def test_a_heartbeat_from_before_the_start_does_not_count(server, client, scheduler, processor, alive):
+    """A scheduler that was killed counts as healthy for another half minute."""
+    beats = {"scheduler": scheduler, "dag_processor": processor}
+    health = {
+        part: {"status": "healthy", f"latest_{part}_heartbeat": beat and f"2026-11-20T{beat}+00:00"}
+        for part, beat in beats.items()
+    }
+    server.answers["GET", "/api/v2/monitor/health"] = (200, health)
+    assert client.alive_since(datetime(2026, 11, 20, 12, tzinfo=UTC)) is alive
+
+
 def test_without_credentials_a_refusal_is_final(server, client):
     server.answers["GET", "/api/v2/monitor/health"] = (401, {"detail": "log in"})
     with pytest.raises(ApiError, match="Airflow refused GET /api/v2/monitor/health: 401 log in"):

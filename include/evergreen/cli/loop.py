@@ -13,7 +13,7 @@ import typer
 from evergreen.cli.console import console, print_json, progress_console, seconds
 from evergreen.cli.follow import APPROVAL_TASK, Stage, follow
 from evergreen.cli.options import AsJson, Day, SourceOption, parse_day
-from evergreen.errors import SourceError
+from evergreen.errors import PlatformError, SourceError
 from evergreen.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def run(
         timings[STAGE_NAMES[stage.dag_id]] = stage.seconds
         progress_console.print(f"  [green]✓[/] {STAGE_NAMES[stage.dag_id]:<10} {seconds(stage.seconds)}")
 
+    _start_mlflow(settings)
     result = collect(settings, client, day, stages, timings)
     if as_json:
         print_json(result.document())
@@ -100,7 +101,10 @@ def backfill(
     max_active_runs: Annotated[int, typer.Option("--max-active-runs", min=1, help="Days ingested at once.")] = 1,
     source: SourceOption = "",
     reprocess: Annotated[
-        bool, typer.Option("--reprocess", help="Also run days that were run before; unchanged ones publish nothing.")
+        bool,
+        typer.Option(
+            "--reprocess/--no-reprocess", help="Also run days that were run before; unchanged ones publish nothing."
+        ),
     ] = True,
 ) -> None:
     """Ingest each day from one to another through `airflow backfill create`; features follow by their assets.
@@ -136,6 +140,16 @@ def _enter_workspace(settings: Settings, source: str) -> None:
         workspace.choose(settings.root_path, workspace_name(source))
     elif not (settings.root_path / workspace.OWNER).exists():
         workspace.choose(settings.root_path, workspace_name(settings.ingest.source))
+
+
+def _start_mlflow(settings: Settings) -> None:
+    """Brings up the page that the summary names. The day is done: a taken port must not make it a failure."""
+    from evergreen.platform.mlflow import LocalMlflow
+
+    try:
+        LocalMlflow(settings).start()
+    except PlatformError as error:
+        progress_console.print(f"  [yellow]MLflow's pages are not up:[/] {error}")
 
 
 class _Reporter:

@@ -22,9 +22,12 @@ def rollback(
 ) -> None:
     """Make an earlier champion the champion again. The version that is left is barred until it is released by name."""
     from evergreen.promotion.ledger import current_user
+    from evergreen.promotion.registry_mirror import mirror_champion
     from evergreen.promotion.rollback import rollback as roll_back
 
-    champion = roll_back(load_settings(), to or None, reason=reason, user=current_user())
+    settings = load_settings()
+    champion = roll_back(settings, to or None, reason=reason, user=current_user())
+    mirror_champion(settings, champion)
     if as_json:
         print_json(asdict(champion))
     else:

@@ -32,9 +32,13 @@ class PromotionGateOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Judges; returns `verdict`, `reason`, `evidence_digest`, and the reports' paths."""
         from evergreen.promotion.judge import judge_challenger
+        from evergreen.promotion.registry_mirror import detect_tampering
         from evergreen.settings import load_settings
 
         settings = load_settings()
+        mirror = detect_tampering(settings)
+        if mirror.tampered:
+            self.log.warning("MLflow's alias is version %s, the champion is %s", mirror.seen, mirror.expected)
         judged = judge_challenger(
             settings, self.drift["challenger"], drift=self.drift["drift"], run_id=context["run_id"]
         )

@@ -111,7 +111,7 @@ class TrainProcessOperator(BaseOperator):
 
 
 class RegisterChallengerOperator(BaseOperator):
-    """Logs all candidates to MLflow and registers the best by inner validation as challenger.
+    """Logs all candidates to MLflow and registers the best by inner validation as challenger, also in the ledger.
 
     :param training_set: what `TrainingSetOperator` returned. Templated.
     :param trained: what the trainers returned. Templated.
@@ -128,18 +128,34 @@ class RegisterChallengerOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Registers, and emits an event for the day that the challenger was trained on."""
+        from evergreen.promotion.ledger import Entry, Ledger
         from evergreen.settings import load_settings
         from evergreen.training.register import register_challenger
 
         settings = load_settings()
         training_set: Mapping[str, Any] = self.training_set
         day = date.fromisoformat(training_set["day"])
-        registered = register_challenger(settings, day, list(self.trained), training_set, run_id=context["run_id"])
+        results = list(self.trained)
+        registered = register_challenger(settings, day, results, training_set, run_id=context["run_id"])
         self.mlflow_url = f"http://127.0.0.1:{settings.mlflow.port}/{registered['mlflow_url_path']}"
         self.log.info(
             "version %s: %s, %s",
             *(registered["version"], registered["candidate"], "new" if registered["new"] else "registered before"),
         )
+        if registered["new"]:
+            Ledger(settings).append(
+                Entry(
+                    "train",
+                    str(registered["version"]),
+                    resources_affected=(
+                        f"bundle:{registered['bundle_digest']}",
+                        f"training_set:{registered['training_set_digest']}",
+                        f"run:{context['run_id']}",
+                    ),
+                    duration_seconds=sum(float(result.get("seconds", 0)) for result in results),
+                    metrics={"candidate": registered["candidate"], **registered["inner"]},
+                )
+            )
         extra = {key: registered[key] for key in ("version", "bundle_digest", "training_set_digest", "new")}
         emit(context, self.outlets, day, {"challenger": registered, **extra})
         return registered

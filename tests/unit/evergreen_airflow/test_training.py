@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from evergreen.errors import EvergreenError, LakeError
 from evergreen.lake import Lake, release
 from evergreen.models.bundle import load_bundle
+from evergreen.promotion.ledger import Ledger
 from evergreen.settings import Settings, load_settings
 from evergreen_airflow.assets import CHALLENGER
 from evergreen_airflow.operators.training import (
@@ -130,6 +131,7 @@ def test_registering_links_the_run_and_emits_the_challenger(context, monkeypatch
         "training_set_digest": "t",
         "candidate": "xgboost",
         "mlflow_url_path": "#/experiments/1/runs/r",
+        "inner": {"average_precision": 0.2},
         "new": True,
     }
     asked: list[Any] = []
@@ -143,16 +145,20 @@ def test_registering_links_the_run_and_emits_the_challenger(context, monkeypatch
     operator = RegisterChallengerOperator(
         task_id="register",
         training_set={"day": "2011-08-31", "digest": "t"},
-        trained=({"candidate": name} for name in ("logistic", "xgboost")),
+        trained=({"candidate": name, "seconds": 2} for name in ("logistic", "xgboost")),
         outlets=[CHALLENGER],
     )
     assert operator.execute(made) == registered
-    assert asked == [(NEWEST, [{"candidate": "logistic"}, {"candidate": "xgboost"}], "t", "run-1")]
+    assert [(day, [result["candidate"] for result in results], *rest) for day, results, *rest in asked] == [
+        (NEWEST, ["logistic", "xgboost"], "t", "run-1")
+    ]
     assert operator.mlflow_url == f"http://127.0.0.1:{settings.mlflow.port}/#/experiments/1/runs/r"
     event = made["outlet_events"][CHALLENGER]
     assert event.keys == ["2011-08-31"]
     assert event.extra["challenger"] == registered
     assert json.dumps(event.extra)
+    (trained,) = (sealed.entry for sealed in Ledger(settings).entries())
+    assert (trained.operation, trained.model_version, trained.duration_seconds) == ("train", "3", 4.0)
 
 
 def test_what_is_templated():

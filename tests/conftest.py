@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 # How long an example takes says nothing on a machine that also does something else.
-hypothesis.settings.register_profile("evergreen", deadline=None)
+hypothesis.settings.register_profile(
+    "evergreen", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("evergreen")
 
 PROJECT = Path(__file__).resolve().parents[1]

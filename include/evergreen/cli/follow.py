@@ -49,11 +49,12 @@ class Task:
     seconds: float
     map_index: int = -1
     try_number: int = 1
+    mapped_name: str | None = None
 
     @property
     def label(self) -> str:
-        """Task id, with the index where the task is mapped."""
-        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+        """Task id; where the task is mapped, with the name (before it starts: the index) of what it works on."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.mapped_name or self.map_index}]"
 
 
 @dataclass
@@ -171,6 +172,7 @@ def _read(client: Client, dag_id: str, run_id: str, day: date) -> Stage:
             float(entry["duration"] or 0),
             int(entry["map_index"]),
             int(entry["try_number"]),
+            entry.get("rendered_map_index"),
         )
         for entry in client.task_instances(dag_id, run_id)
     ]

@@ -77,7 +77,7 @@ def plan_build(settings: Settings, day: date) -> Plan:
         span = f"{days[0]} to {days[-1]}" if days else "no day"
         raise LakeError(f"transactions hold {span}, not {day}; ingest that day first")
     tables = {name: lake.table(name) for name in TABLES}
-    transform = f"{VERSION}+{digest_json(settings.features.model_dump(mode='json'))[:8]}"
+    transform = f"{VERSION}+{digest_json(list(settings.features.categories.items()))[:8]}"  # their order counts
     changed_from = _earliest_change(lake, tables, transactions, transform)
     have = set.intersection(*(set(tables[name].digests) for name in SNAPSHOTS))
     kept = {found for name in SNAPSHOTS for found in tables[name].digests}
@@ -166,10 +166,12 @@ def _stage_folded(spark: SparkSession, settings: Settings, plan: Plan, start: da
 def _stage_snapshots(spark: SparkSession, settings: Settings, plan: Plan, folders: dict[str, Path]) -> None:
     as_ofs = [day + timedelta(days=1) for day in plan.snapshots]
     categories = settings.features.categories
-    customers = customer_snapshots(_tiles(spark, plan, "daily_customer", folders), as_ofs, categories)
-    _write(customers, folders["customer_features"], ("customer_id",))
-    products = product_snapshots(_tiles(spark, plan, "daily_product", folders), as_ofs, categories)
-    _write(products, folders["product_features"], ("product_id",))
+    for tile, table, snapshots in (
+        ("daily_customer", "customer_features", customer_snapshots),
+        ("daily_product", "product_features", product_snapshots),
+    ):
+        tiles = _tiles(spark, plan, tile, folders)
+        _write(snapshots(tiles, as_ofs, categories), folders[table], plan.tables[table].spec.key)
 
 
 def _tiles(spark: SparkSession, plan: Plan, name: str, folders: dict[str, Path]) -> DataFrame:

@@ -8,7 +8,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
-from evergreen.features.text import OTHER, category, text_counts
+from evergreen.features.text import OTHER, category, with_text_counts
 from evergreen.lake.feature_columns import (
     CUSTOMER_COLUMNS,
     LAGS,
@@ -27,6 +27,15 @@ CLOSED_PURCHASE_AGES = (29, 208)
 AMOUNT_CAP = 1_000_000
 """Amounts of a day above so many whole currency units are capped before they are squared."""
 
+_RANGES = (
+    *((1, window) for window in WINDOWS),
+    *((lag, lag) for lag in LAGS),
+    *(SEASON_AGES, BEFORE_SEASON_AGES, CLOSED_REPEAT_AGES, CLOSED_PURCHASE_AGES),
+)
+BANDS = sorted({edge for youngest, oldest in _RANGES for edge in (youngest - 1, oldest) if edge})
+"""Oldest ages of the bands that every window is made of."""
+BEYOND = 1_000_000
+
 EPOCH = date(1970, 1, 1)
 
 
@@ -39,69 +48,79 @@ def customer_snapshots(tiles: DataFrame, as_ofs: Sequence[date], categories: Map
         categories: words of each category, as the tiles were made with.
     """
     past = Window.partitionBy("customer_id").orderBy("day").rowsBetween(Window.unboundedPreceding, -1)
-    days = tiles.withColumn("day", sf.unix_date("event_date").cast("bigint")).withColumns(
+    days = _with_days(tiles).withColumns(
         {
             "purchase_day": sf.when(sf.col("lines") > 0, sf.col("day")),
             "amount": sf.least(sf.expr("amount_minor div 100"), sf.lit(AMOUNT_CAP)),
         }
     )
-    days = days.withColumn("gap", sf.col("purchase_day") - sf.last("purchase_day", ignorenulls=True).over(past))
-    gap = sf.coalesce("gap", sf.lit(0).cast("bigint"))
-    bought = sf.col("purchase_day").isNotNull()
+    since = sf.col("purchase_day") - sf.last("purchase_day", ignorenulls=True).over(past)
+    days = days.withColumn("gap", sf.coalesce(since, sf.lit(0).cast("bigint")))
     names = (*categories, OTHER)
-    by_name = sorted(names, reverse=True)
-    preferred = sf.array_max(
-        sf.array(
-            *(
-                sf.struct(
-                    _sum(_within(365), sf.coalesce(sf.col("category_lines")[index], sf.lit(0))).alias("lines"),
-                    sf.lit(by_name.index(name)).alias("rank"),  # of equals the first by alphabet
-                    sf.lit(name).alias("name"),
-                )
-                for index, name in enumerate(names)
-            )
-        )
-    )["name"]
-    aggregates = {
-        "customer_country": sf.max(sf.when(bought, sf.struct("day", "country")))["country"],
-        "customer_preferred_category": preferred,
-        "customer_purchase_days": sf.array_sort(
-            sf.collect_list(sf.when(sf.col("age") <= MEMORY_DAYS, sf.col("purchase_day")))
-        ),
-        "customer_total_purchases": sf.count("purchase_day"),
+    bought, gap, amount = sf.col("purchase_day").isNotNull(), sf.col("gap"), sf.col("amount")
+    votes = [f"votes_{index}" for index in range(len(names))]
+    measures = {
+        "purchases": sf.count("purchase_day"),
+        **{name: sf.sum(name) for name in ("lines", "quantity", "amount_minor", "pair_days", "new_pairs")},
+        **{name: sf.sum(name) for name in ("repeats", "repeats_28d", "cancellations", "returns")},
+        "amount_squares": sf.sum(amount * amount),
+        "amount_ages": sf.sum(sf.col("amount_minor") * sf.col("age")),
+        "gap_squares": sf.sum(gap * gap),
+        "max_gap": sf.max("gap"),
+        "first_day": sf.min("purchase_day"),
+        "last_day": sf.max("purchase_day"),
+        **{vote: sf.sum(sf.col("category_lines")[index]) for index, vote in enumerate(votes)},
+    }
+    merged = {
+        "customer_total_purchases": sf.sum("purchases"),
         "customer_total_lines": sf.sum("lines"),
         "customer_total_quantity": sf.sum("quantity"),
         "customer_total_amount_minor": sf.sum("amount_minor"),
         "customer_total_products": sf.sum("new_pairs"),
-        "customer_first_purchase_day": sf.min("purchase_day"),
-        "customer_last_purchase_day": sf.max("purchase_day"),
-        "customer_sum_gap_squares": sf.sum(gap * gap),
-        "customer_max_gap_days": sf.max(gap),
-        "customer_last_gap_days": sf.max(sf.when(bought, sf.struct("day", gap.alias("gap"))))["gap"],
-        **_windows("customer_purchases_{}d", WINDOWS, bought.cast("bigint")),
-        **_windows("customer_lines_{}d", WINDOWS, sf.col("lines")),
-        **_windows("customer_quantity_{}d", WINDOWS, sf.col("quantity")),
-        **_windows("customer_amount_minor_{}d", WINDOWS, sf.col("amount_minor")),
-        **_windows("customer_amount_squares_{}d", TREND_WINDOWS, sf.col("amount") * sf.col("amount")),
-        **_windows("customer_amount_ages_{}d", TREND_WINDOWS, sf.col("amount_minor") * sf.col("age")),
-        **_windows("customer_pair_days_{}d", WINDOWS, sf.col("pair_days")),
-        **_windows("customer_repeats_{}d", WINDOWS, sf.col("repeats")),
-        "customer_closed_repeats": _sum(_between(CLOSED_REPEAT_AGES), sf.col("repeats_28d")),
-        "customer_closed_pair_days": _sum(_between(CLOSED_PURCHASE_AGES), sf.col("pair_days")),
-        "customer_season_purchases": _sum(_between(SEASON_AGES), bought.cast("bigint")),
-        "customer_season_lines": _sum(_between(SEASON_AGES), sf.col("lines")),
-        "customer_season_amount_minor": _sum(_between(SEASON_AGES), sf.col("amount_minor")),
-        **{f"customer_lag_{lag}d": _sum(sf.col("age") == lag, sf.col("amount_minor")) for lag in LAGS},
-        "customer_cancellations_365d": _sum(_within(365), sf.col("cancellations")),
-        "customer_returns_365d": _sum(_within(365), sf.col("returns")),
+        "customer_first_purchase_day": sf.min("first_day"),
+        "customer_last_purchase_day": sf.max("last_day"),
+        "customer_sum_gap_squares": sf.sum("gap_squares"),
+        "customer_max_gap_days": sf.max("max_gap"),
+        **_windows(
+            "customer_{}_{}d", WINDOWS, "purchases", "lines", "quantity", "amount_minor", "pair_days", "repeats"
+        ),
+        **_windows("customer_{}_{}d", TREND_WINDOWS, "amount_squares", "amount_ages"),
+        **_windows("customer_{}_{}d", (365,), "cancellations", "returns"),
+        "customer_closed_repeats": _sum("repeats_28d", CLOSED_REPEAT_AGES),
+        "customer_closed_pair_days": _sum("pair_days", CLOSED_PURCHASE_AGES),
+        "customer_season_purchases": _sum("purchases", SEASON_AGES),
+        "customer_season_lines": _sum("lines", SEASON_AGES),
+        "customer_season_amount_minor": _sum("amount_minor", SEASON_AGES),
+        **{f"customer_lag_{lag}d": _sum("amount_minor", (lag, lag)) for lag in LAGS},
+        **{vote: _sum(vote, (1, 365)) for vote in votes},
     }
-    found = (
-        _as_of(days, as_ofs)
-        .groupBy("customer_id", "as_of")
-        .agg(*(value.alias(name) for name, value in aggregates.items()))
+    active = _merge(days, as_ofs, "customer_id", measures, merged).where(
+        sf.col("customer_last_purchase_day") >= sf.col("as_of") - ACTIVE_DAYS
     )
-    active = found.where(sf.col("customer_last_purchase_day") >= sf.col("as_of") - ACTIVE_DAYS)
-    return _rows(active, "customer_id", [column.name for column in CUSTOMER_COLUMNS])
+    newest = days.where(bought).select(
+        "customer_id",
+        sf.col("day").alias("customer_last_purchase_day"),
+        sf.col("country").alias("customer_country"),
+        sf.col("gap").alias("customer_last_gap_days"),
+    )
+    histories = days.groupBy("customer_id").agg(sf.array_sort(sf.collect_list("purchase_day")).alias("history"))
+    recalled = sf.filter("history", lambda day: (day < sf.col("as_of")) & (day >= sf.col("as_of") - MEMORY_DAYS))
+    by_name = sorted(names, reverse=True)  # the greatest vote wins; of equal ones the first by alphabet
+    ranked = (
+        sf.struct(sf.col(vote).alias("votes"), sf.lit(by_name.index(name)).alias("rank"), sf.lit(name).alias("name"))
+        for vote, name in zip(votes, names, strict=True)
+    )
+    found = (
+        active.join(newest, ["customer_id", "customer_last_purchase_day"])
+        .join(histories, "customer_id")
+        .withColumns(
+            {
+                "customer_purchase_days": recalled,
+                "customer_preferred_category": sf.array_max(sf.array(*ranked))["name"],
+            }
+        )
+    )
+    return _rows(found, "customer_id", [column.name for column in CUSTOMER_COLUMNS])
 
 
 def product_snapshots(tiles: DataFrame, as_ofs: Sequence[date], categories: Mapping[str, Sequence[str]]) -> DataFrame:
@@ -112,59 +131,85 @@ def product_snapshots(tiles: DataFrame, as_ofs: Sequence[date], categories: Mapp
         as_ofs: dates, each at 00:00 UTC.
         categories: words of each category.
     """
-    days = tiles.withColumn("day", sf.unix_date("event_date").cast("bigint")).withColumn(
-        "sale_day", sf.when(sf.col("lines") > 0, sf.col("day"))
-    )
-    sold = sf.col("sale_day").isNotNull()
-    lines = sf.col("lines")
-    described = sf.when(sf.col("description").isNotNull(), sf.struct("day", "description"))
-    aggregates = {
-        "product_description": sf.coalesce(sf.max(described)["description"], sf.lit("")),
+    days = _with_days(tiles).withColumn("sale_day", sf.when(sf.col("lines") > 0, sf.col("day")))
+    sold, lines = sf.col("sale_day").isNotNull(), sf.col("lines")
+    measures = {
+        "days": sf.count("sale_day"),
+        **{name: sf.sum(name) for name in ("lines", "quantity", "amount_minor", "pair_days", "new_pairs")},
+        **{name: sf.sum(name) for name in ("repeats", "repeats_28d", "repeat_gaps", "cancellations", "returns")},
+        "line_squares": sf.sum(lines * lines),
+        "line_ages": sf.sum(lines * sf.col("age")),
+        "first_day": sf.min("sale_day"),
+        "last_day": sf.max("sale_day"),
+        "min_price_minor": sf.min("min_price_minor"),
+        "max_price_minor": sf.max("max_price_minor"),
+    }
+    merged = {
         "product_total_pair_days": sf.sum("pair_days"),
         "product_total_customers": sf.sum("new_pairs"),
         "product_total_lines": sf.sum("lines"),
         "product_total_quantity": sf.sum("quantity"),
         "product_total_amount_minor": sf.sum("amount_minor"),
-        "product_first_day": sf.min("sale_day"),
-        "product_last_day": sf.max("sale_day"),
-        **_windows("product_days_{}d", WINDOWS, sold.cast("bigint")),
-        **_windows("product_pair_days_{}d", WINDOWS, sf.col("pair_days")),
-        **_windows("product_lines_{}d", WINDOWS, lines),
-        **_windows("product_quantity_{}d", WINDOWS, sf.col("quantity")),
-        **_windows("product_amount_minor_{}d", WINDOWS, sf.col("amount_minor")),
-        **_windows("product_line_squares_{}d", TREND_WINDOWS, lines * lines),
-        **_windows("product_line_ages_{}d", TREND_WINDOWS, lines * sf.col("age")),
-        **_windows("product_repeats_{}d", WINDOWS, sf.col("repeats")),
-        "product_repeat_gaps_365d": _sum(_within(365), sf.col("repeat_gaps")),
-        "product_closed_repeats": _sum(_between(CLOSED_REPEAT_AGES), sf.col("repeats_28d")),
-        "product_closed_pair_days": _sum(_between(CLOSED_PURCHASE_AGES), sf.col("pair_days")),
-        "product_season_lines": _sum(_between(SEASON_AGES), lines),
-        "product_season_pair_days": _sum(_between(SEASON_AGES), sf.col("pair_days")),
-        "product_season_before_lines": _sum(_between(BEFORE_SEASON_AGES), lines),
-        **{f"product_lag_{lag}d": _sum(sf.col("age") == lag, lines) for lag in LAGS},
-        "product_last_price_minor": sf.max(sf.when(sold, sf.struct("day", "last_price_minor")))["last_price_minor"],
-        "product_min_price_minor_365d": sf.min(sf.when(_within(365), sf.col("min_price_minor"))),
-        "product_max_price_minor_365d": sf.max(sf.when(_within(365), sf.col("max_price_minor"))),
-        "product_cancellations_365d": _sum(_within(365), sf.col("cancellations")),
-        "product_returns_365d": _sum(_within(365), sf.col("returns")),
+        "product_first_day": sf.min("first_day"),
+        "product_last_day": sf.max("last_day"),
+        **_windows("product_{}_{}d", WINDOWS, "days", "pair_days", "lines", "quantity", "amount_minor", "repeats"),
+        **_windows("product_{}_{}d", TREND_WINDOWS, "line_squares", "line_ages"),
+        **_windows("product_{}_{}d", (365,), "repeat_gaps", "cancellations", "returns"),
+        "product_closed_repeats": _sum("repeats_28d", CLOSED_REPEAT_AGES),
+        "product_closed_pair_days": _sum("pair_days", CLOSED_PURCHASE_AGES),
+        "product_season_lines": _sum("lines", SEASON_AGES),
+        "product_season_pair_days": _sum("pair_days", SEASON_AGES),
+        "product_season_before_lines": _sum("lines", BEFORE_SEASON_AGES),
+        **{f"product_lag_{lag}d": _sum("lines", (lag, lag)) for lag in LAGS},
+        "product_min_price_minor_365d": sf.min(sf.when(sf.col("band") <= 365, sf.col("min_price_minor"))),
+        "product_max_price_minor_365d": sf.max(sf.when(sf.col("band") <= 365, sf.col("max_price_minor"))),
     }
-    found = (
-        _as_of(days, as_ofs)
-        .groupBy("product_id", "as_of")
-        .agg(*(value.alias(name) for name, value in aggregates.items()))
+    active = _merge(days, as_ofs, "product_id", measures, merged).where(
+        sf.col("product_last_day") >= sf.col("as_of") - ACTIVE_DAYS
     )
-    active = found.where(sf.col("product_last_day") >= sf.col("as_of") - ACTIVE_DAYS)
-    description = sf.col("product_description")
-    texts = {f"product_text_hash_{index}": count for index, count in enumerate(text_counts(description))}
-    described_rows = active.withColumns({"product_category": category(description, categories), **texts})
-    return _rows(described_rows, "product_id", [column.name for column in PRODUCT_COLUMNS])
+    newest = days.where(sold).select(
+        "product_id",
+        sf.col("day").alias("product_last_day"),
+        sf.coalesce("description", sf.lit("")).alias("product_description"),
+        sf.col("last_price_minor").alias("product_last_price_minor"),
+    )
+    found = active.join(newest, ["product_id", "product_last_day"])
+    described = with_text_counts(
+        found.withColumn("product_category", category(sf.col("product_description"), categories)),
+        "product_description",
+        "product_text_hash_",
+    )
+    return _rows(described, "product_id", [column.name for column in PRODUCT_COLUMNS])
 
 
-def _as_of(days: DataFrame, as_ofs: Sequence[date]) -> DataFrame:
-    """Each row once for every `as_of` after it, with `age` = days before `as_of`, 1 or more."""
+def _with_days(tiles: DataFrame) -> DataFrame:
+    return tiles.withColumn("day", sf.unix_date("event_date").cast("bigint"))
+
+
+def _merge(
+    days: DataFrame,
+    as_ofs: Sequence[date],
+    entity: str,
+    measures: Mapping[str, Column],
+    merged: Mapping[str, Column],
+) -> DataFrame:
+    """Aggregates of an entity's days before each `as_of`, in two steps, since most sums are of the same few rows.
+
+    All aggregates are numbers: texts and lists among them would make Spark sort the rows instead of hashing them.
+
+    Args:
+        days: tiles with `day`.
+        as_ofs: dates.
+        entity: key column.
+        measures: aggregates over rows, which have `age` = days before `as_of`; made for each band of ages.
+        merged: aggregates of the measures over bands; `band` is the oldest age of a band.
+    """
     numbers = sf.array(*(sf.lit((as_of - EPOCH).days).cast("bigint") for as_of in as_ofs))
-    spread = days.withColumn("as_of", sf.explode(sf.filter(numbers, lambda as_of: as_of > sf.col("day"))))
-    return spread.withColumn("age", sf.col("as_of") - sf.col("day"))
+    spread = days.withColumn("as_of", sf.explode(numbers)).where("as_of > day")
+    aged = spread.withColumn("age", sf.col("as_of") - sf.col("day"))
+    band = sf.coalesce(*(sf.when(sf.col("age") <= edge, edge) for edge in BANDS), sf.lit(BEYOND))
+    bands = aged.groupBy(entity, "as_of", band.alias("band")).agg(*(v.alias(name) for name, v in measures.items()))
+    return bands.groupBy(entity, "as_of").agg(*(value.alias(name) for name, value in merged.items()))
 
 
 def _rows(found: DataFrame, entity: str, names: Sequence[str]) -> DataFrame:
@@ -176,17 +221,9 @@ def _rows(found: DataFrame, entity: str, names: Sequence[str]) -> DataFrame:
     )
 
 
-def _windows(name: str, windows: Sequence[int], value: Column) -> dict[str, Column]:
-    return {name.format(window): _sum(_within(window), value) for window in windows}
+def _windows(name: str, windows: Sequence[int], *measures: str) -> dict[str, Column]:
+    return {name.format(measure, w): _sum(measure, (1, w)) for measure in measures for w in windows}
 
 
-def _within(window: int) -> Column:
-    return sf.col("age") <= window
-
-
-def _between(ages: tuple[int, int]) -> Column:
-    return sf.col("age").between(*ages)
-
-
-def _sum(condition: Column, value: Column) -> Column:
-    return sf.sum(sf.when(condition, value).otherwise(0)).cast("bigint")
+def _sum(measure: str, ages: tuple[int, int]) -> Column:
+    return sf.sum(sf.when(sf.col("band").between(*ages), sf.col(measure)).otherwise(0)).cast("bigint")

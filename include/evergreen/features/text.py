@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from evergreen.lake.feature_columns import TEXT_BUCKETS
@@ -29,14 +29,28 @@ def category(description: Column, categories: Mapping[str, Sequence[str]]) -> Co
     return sf.coalesce(sf.try_element_at(names, found), sf.lit(OTHER))
 
 
-def text_counts(description: Column) -> list[Column]:
-    """How many words and word pairs of a description fall into each hash bucket (CRC-32 modulo `TEXT_BUCKETS`)."""
-    split = sf.split(sf.upper(sf.coalesce(description, sf.lit(""))), "[^A-Z0-9]+")
-    words = sf.filter(split, lambda word: word != "")
-    pairs = sf.zip_with(words, sf.slice(words, 2, 1000), lambda a, b: sf.concat_ws(" ", a, b))
-    grams = sf.concat(words, sf.slice(pairs, 1, sf.greatest(sf.size(words) - 1, sf.lit(0))))
-    buckets = sf.transform(grams, lambda gram: sf.crc32(gram) % TEXT_BUCKETS)
-    return [sf.size(sf.filter(buckets, _equals(index))).cast("bigint") for index in range(TEXT_BUCKETS)]
+def with_text_counts(rows: DataFrame, description: str, prefix: str) -> DataFrame:
+    """Adds `<prefix>0` and so on: how many words and word pairs of a description fall into each hash bucket.
+
+    The bucket is CRC-32 modulo `TEXT_BUCKETS`. Steps are columns of their own, else Spark would split the text anew for
+    each use.
+    """
+    return (
+        rows.withColumn("_parts", sf.split(sf.upper(sf.coalesce(description, sf.lit(""))), "[^A-Z0-9]+"))
+        .withColumn("_words", sf.filter("_parts", lambda word: word != ""))
+        .withColumn("_next", sf.slice("_words", 2, 1000))
+        .withColumn(
+            "_pairs", sf.zip_with("_words", "_next", lambda a, b: sf.when(b.isNotNull(), sf.concat_ws(" ", a, b)))
+        )
+        .withColumn("_buckets", sf.transform(sf.concat("_words", "_pairs"), lambda gram: sf.crc32(gram) % TEXT_BUCKETS))
+        .withColumns(
+            {
+                f"{prefix}{index}": sf.size(sf.filter("_buckets", _equals(index))).cast("bigint")
+                for index in range(TEXT_BUCKETS)
+            }
+        )
+        .drop("_parts", "_words", "_next", "_pairs", "_buckets")
+    )
 
 
 def _equals(index: int) -> Callable[[Column], Column]:

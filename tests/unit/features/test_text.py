@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from pyspark.sql import functions as sf
 
-from evergreen.features.text import category, text_counts
+from evergreen.features.text import category, with_text_counts
 from evergreen.settings.features import FeaturesSettings
 
 if TYPE_CHECKING:
@@ -34,12 +34,15 @@ DESCRIPTIONS = {
 def test_the_last_known_word_decides(spark: SparkSession) -> None:
     rows = spark.createDataFrame([(text,) for text in DESCRIPTIONS], "description string").coalesce(1)
     categories = FeaturesSettings().categories
-    found = rows.select(
-        "description",
-        category(sf.col("description"), categories).alias("category"),
-        category(sf.col("description"), {}).alias("none"),
-        *(count.alias(f"b{i}") for i, count in enumerate(text_counts(sf.col("description")))),
-    ).collect()
+    found = (
+        with_text_counts(rows, "description", "b")
+        .select(
+            "*",
+            category(sf.col("description"), categories).alias("category"),
+            category(sf.col("description"), {}).alias("none"),
+        )
+        .collect()
+    )
     assert {row["description"]: row["category"] for row in found} == DESCRIPTIONS
     assert {row["none"] for row in found} == {"other"}
     for row in found:

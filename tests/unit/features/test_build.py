@@ -99,10 +99,7 @@ def test_rows_are_true_from_the_day_after_on_and_in_the_order_of_their_key(
             assert keys == sorted(set(keys))
 
 
-@pytest.mark.parametrize("seed", [3, 4])
-def test_bulk_daily_late_and_corrected_days_leave_the_same_rows(
-    spark: SparkSession, small: Settings, seed: int
-) -> None:
+def test_bulk_daily_late_and_corrected_days_leave_the_same_rows(spark: SparkSession, small: Settings) -> None:
     """Days come one by one, one of them late and one corrected twice; the bulk load sees only the end."""
     days = 8
     lines = history(seed=3, days=days, a_day=7)

@@ -97,24 +97,23 @@ def customer_snapshots(tiles: DataFrame, as_ofs: Sequence[date], categories: Map
     active = _merge(days, as_ofs, "customer_id", measures, merged).where(
         sf.col("customer_last_purchase_day") >= sf.col("as_of") - ACTIVE_DAYS
     )
-    newest = days.where(bought).select(
-        "customer_id",
-        sf.col("day").alias("customer_last_purchase_day"),
-        sf.col("country").alias("customer_country"),
-        sf.col("gap").alias("customer_last_gap_days"),
-    )
-    histories = days.groupBy("customer_id").agg(sf.array_sort(sf.collect_list("purchase_day")).alias("history"))
-    recalled = sf.filter("history", lambda day: (day < sf.col("as_of")) & (day >= sf.col("as_of") - MEMORY_DAYS))
+    visit = sf.when(bought, sf.struct("day", "gap", "country"))
+    histories = days.groupBy("customer_id").agg(sf.array_sort(sf.collect_list(visit)).alias("visits"))
+    seen = sf.filter("visits", lambda visit: visit.day < sf.col("as_of"))
+    recalled = sf.filter("seen.day", lambda day: day >= sf.col("as_of") - MEMORY_DAYS)
+    newest = sf.element_at("seen", -1)
     by_name = sorted(names, reverse=True)  # the greatest vote wins; of equal ones the first by alphabet
     ranked = (
         sf.struct(sf.col(vote).alias("votes"), sf.lit(by_name.index(name)).alias("rank"), sf.lit(name).alias("name"))
         for vote, name in zip(votes, names, strict=True)
     )
     found = (
-        active.join(newest, ["customer_id", "customer_last_purchase_day"])
-        .join(histories, "customer_id")
+        active.join(histories, "customer_id")
+        .withColumn("seen", seen)
         .withColumns(
             {
+                "customer_country": newest["country"],
+                "customer_last_gap_days": newest["gap"],
                 "customer_purchase_days": recalled,
                 "customer_preferred_category": sf.array_max(sf.array(*ranked))["name"],
             }

@@ -15,6 +15,7 @@ from evergreen.models.candidate import Sample, candidate_class, known_models
 from evergreen.models.params import resolve
 from evergreen.models.preprocessing import Preprocessor
 
+BOOSTERS = ["model-0.ubj", "model-1.ubj", "model-2.ubj"]
 FEATURES = [("pair_purchases", "number"), ("pair_recency_days", "number"), ("country", "category")]
 SMALL = {
     "xgboost": {"rounds": 30, "max_depth": 3, "min_child_weight": 1, "learning_rate": 0.3, "negative_share": 1},
@@ -123,7 +124,7 @@ def test_nothing_in_a_bundle_is_code(bundle):
     assert sorted(file.name for file in bundle.iterdir()) == [
         "bundle.json",
         "calibration.json",
-        "model.ubj",
+        *BOOSTERS,
         "preprocessing.json",
     ]
 
@@ -132,12 +133,12 @@ def test_the_manifest_says_what_the_model_was_made_from(bundle):
     manifest = load_bundle(bundle).manifest
     assert manifest["features"][2] == {"name": "country", "dtype": "string"}
     assert set(manifest["frameworks"]) == {"python", "numpy", "pandas", "xgboost"}
-    assert set(manifest["files"]) == {"calibration.json", "model.ubj", "preprocessing.json"}
+    assert set(manifest["files"]) == {"calibration.json", *BOOSTERS, "preprocessing.json"}
     assert manifest["params"]["rounds"] == 30
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("name", ["model.ubj", "preprocessing.json", "calibration.json", "bundle.json"])
+@pytest.mark.parametrize("name", ["model-0.ubj", "preprocessing.json", "calibration.json", "bundle.json"])
 def test_a_flipped_byte_is_found_in_every_file(bundle, name):
     load_bundle(bundle)  # control: whole, it loads
     content = bytearray((bundle / name).read_bytes())
@@ -155,8 +156,8 @@ def test_a_file_too_few_or_too_many_is_named(bundle):
         load_bundle(bundle)
     (bundle / "extra.pkl").unlink()
     load_bundle(bundle)  # control
-    (bundle / "model.ubj").unlink()
-    with pytest.raises(BundleError, match=r"model\.ubj is missing"):
+    (bundle / "model-0.ubj").unlink()
+    with pytest.raises(BundleError, match=r"model-0\.ubj is missing"):
         load_bundle(bundle)
     shutil.rmtree(bundle)
     with pytest.raises(BundleError, match=r"has no bundle\.json"):
@@ -216,9 +217,9 @@ def test_no_rows_give_no_probabilities(bundle, frame):
 def test_a_bundle_is_stored_once_under_its_digest(bundle, tmp_path):
     first = store_bundle(bundle, tmp_path / "models")
     assert first.name == load_bundle(bundle).digest
-    before = (first / "model.ubj").stat().st_mtime_ns
+    before = (first / "model-0.ubj").stat().st_mtime_ns
     assert store_bundle(bundle, tmp_path / "models") == first
-    assert (first / "model.ubj").stat().st_mtime_ns == before
+    assert (first / "model-0.ubj").stat().st_mtime_ns == before
     assert [path.name for path in (tmp_path / "models").iterdir()] == [first.name]
 
 

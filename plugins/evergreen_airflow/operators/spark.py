@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 JOBS = Path(evergreen.__file__).parent / "jobs"
+FROM_ELSEWHERE = ("spark.master", "spark.driver.memory")  # the connection, and an argument of its own
 
 
 class SparkJobOperator(SparkSubmitOperator):
@@ -44,6 +45,7 @@ class SparkJobOperator(SparkSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]  # the provider's returns None
         """Runs the job to its end."""
+        from evergreen.features.session import spark_options
         from evergreen.settings import load_settings
 
         spark = load_settings().spark
@@ -51,6 +53,9 @@ class SparkJobOperator(SparkSubmitOperator):
         with tempfile.TemporaryDirectory(prefix=f"evergreen-{self.job}-") as folder:
             result = Path(folder) / "result.json"
             self._driver_memory = f"{spark.memory_gib}g"
+            # The JVM starts before the job's own session is asked for: what it starts with must be said here.
+            options = {key: value for key, value in spark_options(spark).items() if key not in FROM_ELSEWHERE}
+            self.conf = options | dict(self.conf or {})
             self.application_args = [
                 *("--day", str(day), "--run-id", context["run_id"], "--result", str(result)),
                 *self.arguments,

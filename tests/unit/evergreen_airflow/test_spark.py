@@ -66,6 +66,14 @@ def test_the_driver_gets_the_memory_of_the_settings(operator, submitted, context
     assert submitted.hook._driver_memory == "3g"
 
 
+def test_the_jvm_starts_with_the_session_s_options(operator, submitted, context):
+    submitted.act = write_result
+    operator.execute(context("2011-08-31"))
+    assert "UseSerialGC" in submitted.hook._conf["spark.driver.extraJavaOptions"]
+    assert submitted.hook._conf["spark.sql.session.timeZone"] == "UTC"
+    assert "spark.master" not in submitted.hook._conf  # the connection says it
+
+
 def test_a_refusal_keeps_its_own_words(operator, submitted, context):
     def refuse(_hook):
         raise AirflowException(

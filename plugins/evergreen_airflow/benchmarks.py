@@ -77,7 +77,7 @@ def dag_parse(
     }
     worst = max(figures, key=lambda name: figures[name]["ratio"])
     return {
-        "bench": "dag-parse",
+        "command": "python -m evergreen_airflow.benchmarks",
         "peer": "an empty airflow.sdk DAG",
         "goal": GOAL,
         "repeats": repeats,

@@ -58,7 +58,7 @@ def bench(settings: Settings, lengths: Sequence[int], measure: Measure) -> dict[
         )
     found = [_one_length(source, days[-length - 1 :], measure) for length in possible]
     growth = found[-1]["daily"]["cpu_seconds"] / found[0]["daily"]["cpu_seconds"]
-    return {"bench": "features", "lengths": found, "daily_growth": round(growth, 2)}
+    return {"command": "python -m evergreen.jobs.bench_features", "lengths": found, "daily_growth": round(growth, 2)}
 
 
 def _one_length(source: LakeTable, days: Sequence[date], measure: Measure) -> dict[str, Any]:

@@ -172,10 +172,10 @@ def _timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m evergreen.jobs.bench_online_store [--pairs N] [--result FILE]`."""
+    """`python -m evergreen.jobs.bench_online_store [--pairs N] [--out FILE]`."""
     parser = argparse.ArgumentParser(prog="evergreen.jobs.bench_online_store", description=__doc__)
     parser.add_argument("--pairs", type=int, default=190_000, help="pairs that are brought online first")
-    parser.add_argument("--result", type=Path, help="also write the JSON line to this file")
+    parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
     given = parser.parse_args(arguments)
 
     def job() -> dict[str, Any]:
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as home:
             return {"command": command, **measure(Path(home), given.pairs)}
 
-    return run_job(job, given.result)
+    return run_job(job, given.out)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def test_every_way_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bench_online_store, "PRODUCTS", 10)
     monkeypatch.setattr(bench_online_store, "READS", 2)
     result = tmp_path / "result.json"
-    assert main(["--pairs", "60", "--result", str(result)]) == 0
+    assert main(["--pairs", "60", "--out", str(result)]) == 0
     measured = json.loads(result.read_text())
     assert set(measured["ways"]) == {"ours", "ours_by_feast_materialize", "feast_sqlite"}
     assert measured["pairs"] == 60

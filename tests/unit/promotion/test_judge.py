@@ -145,7 +145,7 @@ def train_and_register(settings: Settings, made: TrainingSet, drafts: Path, **pa
     entries = {
         "frequency": ("heuristic", {"feature": "pair_purchases"}),
         "popularity": ("heuristic", {"feature": "product_buyers_90d"}),
-        "trees": ("xgboost", {"max_depth": 2, "min_child_weight": 1.0, **params}),
+        "trees": ("xgboost", {"max_depth": 2, "min_child_weight": 1.0, "bags": 1, "negative_share": 0.5, **params}),
     }
     results = [
         train(

@@ -25,10 +25,16 @@ class Grid:
 def grid(day: date, training: TrainingSettings) -> Grid:
     """The grid of a day of data.
 
-    With `as_of = day + 1` and a horizon of h days, the holdout is `as_of - h` and training dates are
-    `holdout - h - step x k`: an embargo of a whole label window lies between training and holdout.
+    With `as_of = day + 1` and a horizon of h days, the holdout is `as_of - h` and the newest training date is
+    `holdout - h`: an embargo of a whole label window lies between training and holdout. The dates before it lie on the
+    same weekday whatever the day (for a step of a week), so that tomorrow finds all of them made but one.
     """
     as_of = day + timedelta(days=1)
     holdout = as_of - timedelta(days=training.horizon_days)
     newest = holdout - timedelta(days=training.horizon_days)
-    return Grid(as_of, holdout, tuple(newest - timedelta(days=training.step_days * k) for k in range(training.steps)))
+    step = training.step_days
+    # At least half a step before the newest: two days next to each other would be almost the same rows twice.
+    latest = newest - timedelta(days=(step + 1) // 2)
+    anchor = latest - timedelta(days=latest.toordinal() % step)
+    anchored = (anchor - timedelta(days=step * k) for k in range(training.steps - 1))
+    return Grid(as_of, holdout, (newest, *anchored))

@@ -44,7 +44,7 @@ class TrainingSettings(Section):
         28, ge=1, le=90, description="Length of the label window: bought again within so many days."
     )
     active_days: int = Field(365, ge=28, le=400, description="A pair is a unit if it was bought within so many days.")
-    step_days: int = Field(7, ge=1, description="Days between the `as_of`s of a training set.")
+    step_days: int = Field(7, ge=1, description="Days between the `as_of`s of a training set; the newest may be nearer or farther by half of it.")
     steps: int = Field(8, ge=1, le=52, description="Number of training `as_of`s before the embargo.")
     min_steps: int = Field(
         2, ge=1, le=52, description="Where history is short, at least so many `as_of`s, else an error."

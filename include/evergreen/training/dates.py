@@ -44,11 +44,12 @@ def training_dates(day: date, training: TrainingSettings, *, first_day: date | N
         earliest = first_day + timedelta(days=training.min_history_days)
         as_ofs = [as_of for as_of in as_ofs if as_of >= earliest]
     if len(as_ofs) < training.min_steps:
-        needed = training.min_history_days + training.step_days * (training.min_steps - 1) + 2 * training.horizon_days
+        earliest_needed = dates.training[training.min_steps - 1] - timedelta(days=training.min_history_days)
+        needed = (day - earliest_needed).days + 1
         have = (day - first_day).days + 1 if first_day is not None else 0
         raise TrainingError(
             f"the data of {first_day} to {day} are {have} days, training needs {needed}: min_history_days "
-            f"({training.min_history_days}) + {training.min_steps} steps of {training.step_days} days + two horizons "
+            f"({training.min_history_days}) + {training.min_steps} dates {training.step_days} days apart + two horizons "
             f"of {training.horizon_days}. Load more history or lower settings.training.min_history_days"
         )
     return TrainingDates(dates.holdout, tuple(sorted(as_ofs)), training.steps)

@@ -229,12 +229,3 @@ def test_all_runs_every_marker(
     monkeypatch.chdir(launcher.ROOT)
     launcher.test(given)
     assert ran == [expected]
-
-
-def test_the_lock_names_no_host_and_pins_every_package_with_a_hash() -> None:
-    for name in ("main.lock", "build.lock", "uv.lock"):
-        text = (PROJECT / "requirements" / name).read_text()
-        assert "://" not in text
-        assert "--index-url" not in text
-        entries = re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n", "", text))
-        assert all("==" in entry and "--hash=sha256:" in entry for entry in entries if entry.strip())

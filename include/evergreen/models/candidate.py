@@ -19,6 +19,7 @@ from evergreen.models.preprocessing import Plan
 
 Matrix = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int8]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Candidate(Protocol):
     @staticmethod
     def features(params: Mapping[str, Value], available: Sequence[str]) -> list[str]:
         """Names of the features that the model reads, in order; all of `available` for most."""
+
+    @staticmethod
+    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
+        """Which of the training rows the model reads, ascending; None for all. Others are not even preprocessed."""
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,15 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evergreen.errors import TrainingError
-from evergreen.features import registry
+from evergreen.features.store import definitions_digest
 from evergreen.lake import Lake, Release
 from evergreen.lake.digest import digest_json, digest_table
 from evergreen.models.bundle import file_sha256
-from evergreen.models.inputs import Join, feast_join, features_of, pinned, pinned_features
-from evergreen.models.pairs import labelled_pairs
-from evergreen.models.preprocessing import FeatureKind, as_float32
+from evergreen.models.inputs import Join, feast_join, pinned, pinned_features
+from evergreen.models.preprocessing import FeatureKind
 from evergreen.settings import Settings
+from evergreen.training.chunks import FOLDER, Chunks, dtype
 from evergreen.training.dates import TrainingDates, training_dates
+from evergreen.training.provenance import code_digest
 from evergreen.training.splits import Split, split_customers
 
 TRANSFORM = "training_set/1"
@@ -128,6 +130,7 @@ class StoredColumns(Mapping[str, npt.NDArray[Any]]):
     def __init__(self, file: Path, split: Split | None = None) -> None:
         self._file = pq.ParquetFile(file, memory_map=True)
         self._mask: pa.Array | None = None
+        self._chosen: npt.NDArray[np.int64] | None = None
         self.rows = int(self._file.metadata.num_rows)
         if split is not None:
             self._mask = pc.equal(self._file.read(columns=["split"])["split"].combine_chunks(), split.value)
@@ -139,7 +142,14 @@ class StoredColumns(Mapping[str, npt.NDArray[Any]]):
         column = self._file.read(columns=[name], use_threads=True)[name]
         if self._mask is not None:
             column = column.filter(self._mask)
-        return cast("npt.NDArray[Any]", column.to_numpy(zero_copy_only=False))
+        values = cast("npt.NDArray[Any]", column.to_numpy(zero_copy_only=False))
+        return values if self._chosen is None else values[self._chosen]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> StoredColumns:
+        """The same columns, of these rows alone."""
+        taken = copy(self)
+        taken._chosen, taken.rows = rows, len(rows)
+        return taken
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._file.schema_arrow.names)
@@ -184,15 +194,22 @@ def build_training_set(settings: Settings, day: date, *, run_id: str = "", join:
     dates = _mature_dates(lake, day, settings)
     features = pinned_features(lake, day, (*dates.as_ofs, dates.holdout))
     root = settings.home_path / "training_sets"
-    key = root / "index" / f"{_input_digest(features, dates, settings)}.json"
+    code = digest_json([code_digest(), definitions_digest()])
+    key = root / "index" / f"{_input_digest(features, dates, settings, code)}.json"
     if found := _indexed(root, key):
         return found
+    chunks = Chunks(
+        lake,
+        features,
+        settings.training,
+        join or feast_join(settings, features, settings.training.service),
+        folder=None if join else root / FOLDER,
+        code=code,
+    )
     draft = root / f".draft.{uuid4().hex}"
     draft.mkdir(parents=True)
     try:
-        manifest = _write(
-            draft, lake, features, dates, settings, join or feast_join(settings, features, settings.training.service)
-        )
+        manifest = _write(draft, features, dates, settings, chunks)
         manifest |= {"day": str(day), "run_id": run_id}
         (draft / MANIFEST).write_text(json.dumps(manifest, sort_keys=True, indent=1))
         folder = root / manifest["digest"]
@@ -201,6 +218,7 @@ def build_training_set(settings: Settings, day: date, *, run_id: str = "", join:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _note(key, {"digest": manifest["digest"]})
+    chunks.forget_others()
     return TrainingSet.open(folder)
 
 
@@ -219,14 +237,13 @@ def _mature_dates(lake: Lake, day: date, settings: Settings) -> TrainingDates:
     return dates
 
 
-def _input_digest(features: Release, dates: TrainingDates, settings: Settings) -> str:
+def _input_digest(features: Release, dates: TrainingDates, settings: Settings, code: str) -> str:
     training = settings.training
     return digest_json(
         {
-            "transform": TRANSFORM,
+            "code": code,
             "features": features.digest,
             "versions": dict(features.versions),
-            "names": [[feature.name, feature.kind] for feature in registry.FEATURES],
             "as_ofs": [str(as_of) for as_of in (*dates.as_ofs, dates.holdout)],
             "settings": [training.horizon_days, training.active_days, training.service, *_split_settings(settings)],
         }
@@ -256,20 +273,16 @@ def _note(key: Path, document: Mapping[str, Any]) -> None:
     draft.rename(key)
 
 
-def _write(
-    folder: Path, lake: Lake, release: Release, dates: TrainingDates, settings: Settings, join: Join
-) -> dict[str, Any]:
+def _write(folder: Path, release: Release, dates: TrainingDates, settings: Settings, chunks: Chunks) -> dict[str, Any]:
     """Writes the Parquet files, one `as_of` in memory at a time, and gives the manifest."""
     training = settings.training
-    pairs = lake.table("pair_features", release.versions["pair_features"])
     digests: dict[str, dict[str, str]] = {}
     rows: dict[str, int] = dict.fromkeys([*Split, "holdout"], 0)
     positives = dict(rows)
     writers: dict[str, pq.ParquetWriter] = {}
     names: list[str] = []
     for as_of in (*dates.as_ofs, dates.holdout):
-        labelled = labelled_pairs(pairs, as_of, training.active_days, training.horizon_days)
-        chunk = _with_features(labelled, as_of, join)
+        chunk = chunks.of(as_of)
         names = chunk.column_names[len(KEYS) :]
         for file, part in _parts(chunk, as_of, dates, settings):
             if file not in writers:
@@ -293,7 +306,7 @@ def _write(
         "service": training.service,
         "salt": training.salt,
         "shares": {Split.EARLY_STOPPING: training.early_stopping_share, Split.SELECTION: training.selection_share},
-        "features": [{"name": name, "dtype": _dtype(name)} for name in names],
+        "features": [{"name": name, "dtype": dtype(name)} for name in names],
         "digests": digests,
     }
     return {
@@ -317,30 +330,6 @@ def _parts(chunk: pa.Table, as_of: date, dates: TrainingDates, settings: Setting
     yield TRAIN, chunk.filter(training)
     inner = chunk.filter(pc.invert(training))
     yield INNER, inner.add_column(len(KEYS), "split", split.filter(pc.invert(training)))
-
-
-def _with_features(labelled: pa.Table, as_of: date, join: Join) -> pa.Table:
-    """Keys, label and features of one `as_of`. Numbers are float32: what models read, and half the memory."""
-    frame = features_of(labelled, as_of, join)
-    names = [feature.name for feature in registry.FEATURES if feature.name in frame]
-    if not names:
-        raise TrainingError(f"the join as of {as_of} gave no feature that evergreen.features.registry knows")
-    columns: dict[str, pa.Array] = {
-        "as_of": pa.array([as_of] * len(frame), pa.date32()),
-        "customer_id": labelled["customer_id"],
-        "product_id": labelled["product_id"],
-        "label": labelled["label"],
-    }
-    for name in names:
-        if _dtype(name) == "string":
-            columns[name] = pa.array(frame[name], pa.string(), from_pandas=True)
-        else:
-            columns[name] = pa.array(as_float32(frame[name]), pa.float32(), from_pandas=True)
-    return pa.table(columns)
-
-
-def _dtype(name: str) -> str:
-    return "string" if name in registry.CATEGORICAL else "float32"
 
 
 def _kind(dtype: str) -> FeatureKind:

@@ -49,7 +49,7 @@ def training_dates(day: date, training: TrainingSettings, *, first_day: date | N
         have = (day - first_day).days + 1 if first_day is not None else 0
         raise TrainingError(
             f"the data of {first_day} to {day} are {have} days, training needs {needed}: min_history_days "
-            f"({training.min_history_days}) + {training.min_steps} dates {training.step_days} days apart + two horizons "
-            f"of {training.horizon_days}. Load more history or lower settings.training.min_history_days"
+            f"({training.min_history_days}) + {training.min_steps} dates {training.step_days} days apart + two "
+            f"horizons of {training.horizon_days}. Load more history or lower settings.training.min_history_days"
         )
     return TrainingDates(dates.holdout, tuple(sorted(as_ofs)), training.steps)

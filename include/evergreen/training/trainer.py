@@ -47,8 +47,11 @@ def train(spec: TrainSpec, out: Path) -> dict[str, Any]:
         if name not in stored:
             raise TrainingError(f"training set {training_set.folder} lacks feature {name!r}, which its manifest lists")
     labels = stored.labels()
-    preprocessor = Preprocessor.fit(model.plan, features, stored)
-    train_sample = Sample(preprocessor.transform(stored, stored.rows), labels, preprocessor.names)
+    rows = model.rows(params, len(labels), spec.seed)
+    read = stored if rows is None else stored.take(rows)
+    preprocessor = Preprocessor.fit(model.plan, features, read)
+    chosen = labels if rows is None else labels[rows]
+    train_sample = Sample(preprocessor.transform(read, read.rows), chosen, preprocessor.names)
     stopping = _inner(training_set, Split.EARLY_STOPPING, preprocessor)
     selection = _inner(training_set, Split.SELECTION, preprocessor)
 

@@ -46,6 +46,8 @@ def train(model: str, frame: pd.DataFrame, folder, *, threads: int = 1, seed: in
     kinds = dict(FEATURES)
     features = [(name, kinds[name]) for name in kind.features(resolved, list(kinds))]
     fit, held = frame.iloc[:2000], frame.iloc[2000:]
+    rows = kind.rows(resolved, len(fit), seed)
+    fit = fit if rows is None else fit.iloc[rows]
     preprocessor = Preprocessor.fit(kind.plan, features, fit)
 
     def sample(part):
@@ -118,6 +120,8 @@ def test_a_share_of_the_negatives_keeps_the_level_of_probabilities(frame, tmp_pa
 
 def test_logistic_regression_reads_at_most_so_many_rows(frame, tmp_path):
     assert train("logistic", frame, tmp_path / "a", max_rows=1000).manifest["report"]["fitted_rows"] == 1000
+    rows = candidate_class("logistic").rows({"max_rows": 1000}, 2000, 3)
+    assert (np.diff(rows) > 0).all()  # ascending: the canonical order is kept
 
 
 def test_nothing_in_a_bundle_is_code(bundle):

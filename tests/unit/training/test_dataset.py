@@ -98,7 +98,7 @@ def test_the_second_call_reads_nothing(shop, monkeypatch):
     def never(*_):
         raise AssertionError("this work was done before")
 
-    monkeypatch.setattr(dataset, "labelled_pairs", never)
+    monkeypatch.setattr(dataset, "_write", never)
     again = build(shop, join=never)
     assert again == made
     monkeypatch.undo()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from evergreen.errors import TrainingError
 from evergreen.models.calibration import logistic_weights, sigmoid
-from evergreen.models.candidate import Matrix, Sample
+from evergreen.models.candidate import Matrix, Rows, Sample
 from evergreen.models.params import Ranges, Text, Value
 from evergreen.models.preprocessing import Plan
 
@@ -45,6 +45,11 @@ class Heuristic:
         if feature not in available:
             raise TrainingError(f"parameter feature of model heuristic is {feature!r}, which the training set lacks")
         return [feature]
+
+    @staticmethod
+    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
+        """All of them."""
+        return None
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int

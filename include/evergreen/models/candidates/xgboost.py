@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.models.candidate import Matrix, Sample
+from evergreen.models.candidate import Matrix, Rows, Sample
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
 
@@ -54,6 +54,11 @@ class Xgboost:
     def features(params: Mapping[str, Value], available: Sequence[str]) -> list[str]:
         """All of them."""
         return list(available)
+
+    @staticmethod
+    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
+        """All of them."""
+        return None
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int

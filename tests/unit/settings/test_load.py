@@ -183,3 +183,55 @@ def test_settings_that_do_not_fit_together_are_refused(profile: Path, text: str,
 @pytest.mark.parametrize(("seen", "threads"), [("auto", this_machine().cores), (3, 3)])
 def test_trainer_threads(seen: int | str, threads: int) -> None:
     assert TrainingSettings.model_validate({"threads": seen}).trainer_threads == threads
+
+
+def test_a_secret_comes_from_a_file(profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As text, whatever it looks like; a changed file is read again."""
+    profile.write_text("")
+    secret = tmp_path / "secret"
+    secret.write_text("1234\n")
+    monkeypatch.setenv("EVERGREEN__PROMOTION__LEDGER_URL_FILE", str(secret))
+    assert load_settings("trial").promotion.ledger_url == "1234"
+    secret.write_text("postgresql://other")
+    assert load_settings("trial").promotion.ledger_url == "postgresql://other"
+
+
+def test_a_secret_file_that_is_missing_is_named(profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile.write_text("")
+    monkeypatch.setenv("EVERGREEN__PROMOTION__LEDGER_URL_FILE", str(tmp_path / "none"))
+    expected = r"EVERGREEN__PROMOTION__LEDGER_URL_FILE names .*/none, which cannot be read: No such file or directory$"
+    with pytest.raises(SettingsError, match=expected):
+        load_settings("trial")
+
+
+def test_a_secret_is_never_shown(profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile.write_text("")
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    monkeypatch.setenv("EVERGREEN__AIRFLOW__PORT_FILE", str(secret))
+    with pytest.raises(SettingsError) as refused:
+        load_settings("trial")
+    assert "hunter2" not in str(refused.value)
+    assert "EVERGREEN__AIRFLOW__PORT_FILE" in str(refused.value)
+
+
+def test_a_secret_is_not_shown_with_its_section(profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile.write_text("promotion:\n  primary_metric: other\n")
+    secret = tmp_path / "secret"
+    secret.write_text("postgresql://ledger:hunter2@postgres/ledger")
+    monkeypatch.setenv("EVERGREEN__PROMOTION__LEDGER_URL_FILE", str(secret))
+    with pytest.raises(SettingsError, match="primary_metric.*other") as refused:
+        load_settings("trial")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_setting_is_given_once(profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile.write_text("")
+    monkeypatch.setenv("EVERGREEN__MLFLOW__EXPERIMENT", "a")
+    monkeypatch.setenv("EVERGREEN__MLFLOW__EXPERIMENT_FILE", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match=r"EXPERIMENT and .*EXPERIMENT_FILE are both set"):
+        load_settings("trial")
+
+
+def test_no_setting_is_called_like_a_secret_file() -> None:
+    assert [name for name, _ in keys(Settings) if name.endswith("_file")] == [], "EVERGREEN__..._FILE would be read"

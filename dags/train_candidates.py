@@ -6,6 +6,8 @@
   loaded, and what assets start when `settings.retraining.mode` is `controlled`. `force` trains all the same.
 - **The holdout** is written but not read here: candidates are chosen on held-out customers at the training dates.
 - **Running it again** is safe: the same features give the same training set, the same bundle and the same version.
+- **Where it trains**: in a child process, or with `settings.training.runtime: docker` in a container without network,
+  as `docs/how-to/train-in-a-container.md` says. Both give the same bundle.
 - **To add a candidate**: an entry in `settings.training.candidates`, and a file in `evergreen/models/candidates` if it
   is another kind of model.
 """
@@ -15,14 +17,16 @@ from __future__ import annotations
 from airflow.sdk import Param, PartitionedAssetTimetable, dag
 
 from evergreen_airflow.assets import CHALLENGER, FEATURES
-from evergreen_airflow.defaults import DAY, DEFAULTS, HEAVY_POOL, Tag, day_param
+from evergreen_airflow.defaults import DAY, DEFAULTS, Tag, day_param
 from evergreen_airflow.operators.quality import GreatExpectationsOperator
 from evergreen_airflow.operators.training import (
     RegisterChallengerOperator,
     TrainingSetOperator,
     TrainingSpecsOperator,
-    TrainProcessOperator,
+    trainer,
 )
+
+TRAIN, POOL = trainer()  # a process or a container, by `settings.training.runtime`
 
 
 @dag(
@@ -39,13 +43,13 @@ from evergreen_airflow.operators.training import (
     **DEFAULTS,
 )
 def train_candidates() -> None:
-    """Builds and checks the training set, trains each candidate in a process of its own, registers the best."""
+    """Builds and checks the training set, trains each candidate by itself, registers the best."""
     dataset = TrainingSetOperator(task_id="dataset", day=DAY, force="{{ params.force }}")
     check = GreatExpectationsOperator(task_id="check", suite="training_set", staged=dataset.output)
     specs = TrainingSpecsOperator(task_id="specs", training_set=dataset.output)
-    train = TrainProcessOperator.partial(
+    train = TRAIN.partial(
         task_id="train",
-        pool=HEAVY_POOL,  # here, since a mapped task does not see what its class would set
+        pool=POOL,  # here, since a mapped task does not see what its class would set
         map_index_template="{{ task.spec.candidate }}",
     ).expand(spec=specs.output)
     register = RegisterChallengerOperator(

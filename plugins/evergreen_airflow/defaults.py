@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
 HEAVY_POOL = "heavy"  # Spark jobs and trainers: `evergreen.platform` makes it with `settings.airflow.heavy_slots`
+GPU_POOL = "gpu"  # trainers that were promised a GPU: one slot a GPU (`settings.container.gpu_slots`)
 KEY_FORMAT = "%Y-%m-%d"
 
 # A run's own partition, else what a person typed into the trigger form.
@@ -24,7 +25,9 @@ class Tag(StrEnum):
     MODEL = "model"
     RETRAINING = "retraining"
     SCORING = "scoring"
+    MAINTENANCE = "maintenance"
     DAILY = "daily"
+    WEEKLY = "weekly"
     BY_HAND = "by-hand"
 
 

@@ -25,9 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spec = read_spec(given.spec)
         # Read by OpenMP and BLAS when they are loaded, which is with the trainer.
         os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(spec.threads)
+        from evergreen.training.provenance import code_digest
         from evergreen.training.trainer import train
 
-        return train(spec, given.out)
+        return {**train(spec, given.out), "code_digest": code_digest()}  # an old image would give an old model
 
     return run_job(job, given.result)
 

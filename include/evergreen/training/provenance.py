@@ -26,8 +26,9 @@ def lock_digest() -> str:
 
 
 def settings_digest(settings: Settings) -> str:
-    """SHA-256 of the settings that a result may depend on: all but where things lie and how they are shown."""
-    document = settings.model_dump(mode="json", exclude={"home", "logging", "airflow", "mlflow", "spark"})
+    """SHA-256 of the settings that a result may depend on: all but where things lie, run and are shown."""
+    nowhere = {"home", "logging", "airflow", "mlflow", "spark", "container", "maintenance"}
+    document = settings.model_dump(mode="json", exclude={**dict.fromkeys(nowhere, True), "training": {"runtime"}})
     return digest_json(document)
 
 

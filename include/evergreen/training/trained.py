@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evergreen.errors import BundleError
+from evergreen.errors import BundleError, TrainingError
 from evergreen.lake.digest import digest_json
 from evergreen.models.bundle import load_bundle
 from evergreen.settings import Settings
@@ -16,6 +16,35 @@ from evergreen.training.spec import TrainSpec
 
 RESULT = "result.json"
 BUNDLE = "bundle"
+SPEC = "spec.json"
+
+
+def train_once(
+    settings: Settings, spec: Mapping[str, Any], run: Callable[[Path, list[str]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The trainer's result for a spec: that of before, else what `run` gives.
+
+    Args:
+        settings: home.
+        spec: the training spec, JSON.
+        run: runs the trainer's entry point somewhere, given the folder that it writes to and its arguments.
+
+    Raises:
+        TrainingError: what was run is of other code than this.
+    """
+    folder = trained_folder(settings, spec)
+    if result := trained_before(folder):
+        return result
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SPEC).write_text(json.dumps(dict(spec)))
+    result = run(folder, ["--spec", str(folder / SPEC), "--out", str(folder / BUNDLE)])
+    if result.get("code_digest") != code_digest():
+        raise TrainingError(
+            f"the trainer's code is {str(result.get('code_digest'))[:12]}, this is {code_digest()[:12]}: "
+            "its bundle is not used. Build the trainer's image anew from this code (./evergreen deploy)"
+        )
+    keep_trained(folder, result)
+    return result
 
 
 def trained_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:

@@ -14,6 +14,43 @@ from evergreen.errors import EvergreenError
 
 GRACE_SECONDS = 10.0
 SAID_BY_US = "evergreen: "
+TRAIN_JOB = "evergreen.jobs.train"
+
+
+class JobOutput:
+    """What a job printed: its last line is the result, a line that begins with `evergreen: ` is a refusal."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.last = ""
+        self._refusal = ""
+
+    def add(self, line: str) -> None:
+        """Takes the next line, without its end."""
+        if line:
+            self.last = line
+            self._refusal = line.removeprefix(SAID_BY_US) if line.startswith(SAID_BY_US) else self._refusal
+
+    def raise_if_refused(self) -> None:
+        """Raises what the job itself said, as EvergreenError."""
+        if self._refusal:
+            raise EvergreenError(self._refusal)
+
+    def result(self) -> dict[str, Any]:
+        """The JSON object on the last line.
+
+        Raises:
+            RuntimeError: it is none.
+        """
+        try:
+            result = json.loads(self.last)
+        except ValueError:
+            result = None
+        if not isinstance(result, dict):
+            raise RuntimeError(
+                f"{self.module} ended well but its last line is no JSON object: {self.last or 'nothing'}"
+            )
+        return result
 
 
 class JobProcess:
@@ -40,19 +77,16 @@ class JobProcess:
             start_new_session=True,
         )
         assert self._process.stdout is not None  # it was asked for
-        last, refusal = "", ""
+        output = JobOutput(self.module)
         for line in self._process.stdout:
             if text := line.rstrip():
                 say(text)
-                last = text
-                refusal = text.removeprefix(SAID_BY_US) if text.startswith(SAID_BY_US) else refusal
-        code = self._process.wait()
-        if code and refusal:
-            raise EvergreenError(refusal)
-        if code:
+                output.add(text)
+        if code := self._process.wait():
+            output.raise_if_refused()
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            raise RuntimeError(f"{self.module} {how}; its last line: {last or 'none'}")
-        return _result(self.module, last)
+            raise RuntimeError(f"{self.module} {how}; its last line: {output.last or 'none'}")
+        return output.result()
 
     def kill(self) -> None:
         """Ends the job and all that it started: asked first, killed after `GRACE_SECONDS`."""
@@ -65,13 +99,3 @@ class JobProcess:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _result(module: str, line: str) -> dict[str, Any]:
-    try:
-        result = json.loads(line)
-    except ValueError:
-        result = None
-    if not isinstance(result, dict):
-        raise RuntimeError(f"{module} ended well but its last line is no JSON object: {line or 'nothing'}")
-    return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from evergreen_airflow.defaults import HEAVY_POOL, emit, is_backfill, parse_day
+from evergreen_airflow.defaults import GPU_POOL, HEAVY_POOL, emit, is_backfill, parse_day
 from evergreen_airflow.links import MlflowLink
-from evergreen_airflow.operators.process import JobProcess
+from evergreen_airflow.operators.process import TRAIN_JOB, JobProcess
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.sdk import Context
 
     from evergreen.settings import Settings
@@ -90,24 +91,35 @@ class TrainProcessOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Trains, unless the same was trained before, and returns the trainer's result."""
         from evergreen.settings import load_settings
-        from evergreen.training.trained import BUNDLE, keep_trained, trained_before, trained_folder
+        from evergreen.training.trained import train_once
 
-        folder = trained_folder(load_settings(), self.spec)
-        if result := trained_before(folder):
-            self.log.info("trained before, by the same spec, code and packages: %s", folder)
-            return result
-        folder.mkdir(parents=True, exist_ok=True)
-        spec = folder / "spec.json"
-        spec.write_text(json.dumps(self.spec))
-        self._job = JobProcess("evergreen.jobs.train", ["--spec", str(spec), "--out", str(folder / BUNDLE)])
-        result = self._job.run(self.log.info)
-        keep_trained(folder, result)
-        return result
+        return train_once(load_settings(), self.spec, self._run)
+
+    def _run(self, _folder: Path, arguments: list[str]) -> dict[str, Any]:
+        self._job = JobProcess(TRAIN_JOB, arguments)
+        return self._job.run(self.log.info)
 
     def on_kill(self) -> None:
         """Ends the trainer and its threads."""
         if self._job is not None:
             self._job.kill()
+
+
+def trainer() -> tuple[type[BaseOperator], str]:
+    """The operator that trains by `settings.training.runtime`, and the pool in which it waits for memory or a GPU.
+
+    DAG files call it while they are parsed: it takes milliseconds.
+    """
+    from evergreen.settings import load_settings
+    from evergreen.settings.container import Gpus
+    from evergreen.settings.training import Runtime
+
+    settings = load_settings()
+    if settings.training.runtime is Runtime.PROCESS:
+        return TrainProcessOperator, HEAVY_POOL
+    from evergreen_airflow.operators.container import TrainContainerOperator  # imports Docker's client
+
+    return TrainContainerOperator, GPU_POOL if settings.container.gpus is Gpus.ON else HEAVY_POOL
 
 
 class RegisterChallengerOperator(BaseOperator):

@@ -17,14 +17,14 @@ ROOTS = {"include": "evergreen", "plugins": "evergreen_airflow", "dags": "dags",
 
 # A room may import from its own layer and from those before it in this list, never from those after it.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "settings", "logs"}),
+    frozenset({"errors", "files", "settings", "logs"}),
     frozenset({"lake"}),
     frozenset({"ingest", "quality", "features"}),
     frozenset({"models"}),
     frozenset({"training"}),
     frozenset({"evaluation"}),
     frozenset({"promotion"}),
-    frozenset({"serving", "monitoring", "experiments"}),
+    frozenset({"serving", "monitoring", "experiments", "broker"}),
     frozenset({"jobs", "platform"}),
     frozenset({"cli"}),
 )

@@ -8,9 +8,12 @@ from typing import Literal
 from pydantic import Field
 
 from evergreen.settings.base import Section
+from evergreen.settings.broker import BrokerSettings
+from evergreen.settings.container import ContainerSettings
 from evergreen.settings.evaluation import EvaluationSettings
 from evergreen.settings.features import FeaturesSettings, FeatureStoreSettings
 from evergreen.settings.ingest import IngestSettings
+from evergreen.settings.maintenance import MaintenanceSettings
 from evergreen.settings.platform import AirflowSettings, LakeSettings, LoggingSettings, MlflowSettings, SparkSettings
 from evergreen.settings.promotion import PromotionSettings
 from evergreen.settings.quality import QualitySettings
@@ -40,12 +43,15 @@ class Settings(Section):
     features: FeaturesSettings = Field(default_factory=FeaturesSettings)
     feature_store: FeatureStoreSettings = Field(default_factory=FeatureStoreSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    container: ContainerSettings = Field(default_factory=ContainerSettings)
     retraining: RetrainingSettings = Field(default_factory=RetrainingSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     promotion: PromotionSettings = Field(default_factory=PromotionSettings)
+    maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
     airflow: AirflowSettings = Field(default_factory=AirflowSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
+    broker: BrokerSettings = Field(default_factory=BrokerSettings)
 
     @property
     def root_path(self) -> Path:

@@ -1,0 +1,1 @@
+"""Docker broker: workers ask it for containers, it hands on to the engine what the policy allows, and nothing else."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import docker
@@ -228,6 +227,7 @@ HOSTILE: list[tuple[str, str, Any]] = [
     ("labels", "Labels", {}),
     ("labels", "Labels", ...),
     ("labels", "Labels", {"evergreen.part": "postgres"}),
+    ("labels", "Labels", {"evergreen.part": "trainer", "evergreen.broker": "another"}),
     ("labels", "Labels", {"evergreen.part": "trainer", "com.docker.compose.project": "evergreen"}),
     ("environment", "Env", ["NVIDIA_VISIBLE_DEVICES=all"]),
     ("environment", "Env", ["LD_PRELOAD=/proc/self/cwd/x.so"]),
@@ -256,6 +256,3 @@ def wait_until(happened: Callable[[], bool], seconds: float) -> bool:
             return False
         sleep(0.05)
     return True
-
-
-PROJECT = Path(__file__).resolve().parents[1]

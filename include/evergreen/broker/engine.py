@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 
 import h11
 
-from evergreen.broker.policy import PART, PART_LABEL
 from evergreen.errors import PlatformError
 
 CHUNK = 65_536
@@ -97,9 +96,9 @@ class Engine:
             raise PlatformError(f"the Docker engine answered GET {target} with {answer.status}: {answer.body[:200]!r}")
         return dict(answer.json())
 
-    async def our_containers(self) -> list[str]:
-        """Ids of all containers with our label, whatever their state."""
-        filters = json.dumps({"label": [f"{PART_LABEL}={PART}"]})
+    async def containers_with(self, labels: Mapping[str, str]) -> list[str]:
+        """Ids of all containers with these labels, whatever their state."""
+        filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
         answer = await self.request("GET", "/containers/json", query={"all": "1", "filters": filters})
         if answer.status != 200:
             raise PlatformError(f"the Docker engine did not list containers: {answer.status} {answer.body[:200]!r}")

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from evergreen.broker.engine import Engine
+from evergreen.broker.policy import own_labels
 from evergreen.errors import PlatformError
 from evergreen.settings.broker import BrokerSettings
 
@@ -80,7 +81,7 @@ class Orphans:
     async def adopt(self) -> None:
         """Takes over what is there: containers of a broker before this one."""
         now = monotonic()
-        for container in await self._engine.our_containers():
+        for container in await self._engine.containers_with(own_labels(self._settings)):
             born = now - self._settings.start_seconds  # whoever made it had that time already
             self._containers.setdefault(container, Followed(now + self._settings.grace_seconds, born))
 

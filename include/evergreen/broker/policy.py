@@ -17,6 +17,7 @@ from evergreen.broker.refusal import RefusedError, Rule, shown
 from evergreen.settings.broker import BrokerSettings, is_plain_path
 
 PART_LABEL, PART = "evergreen.part", "trainer"
+BROKER_LABEL = "evergreen.broker"
 
 Check = Callable[[Any, str, BrokerSettings], Any]
 
@@ -55,7 +56,12 @@ def review_create(body: bytes, settings: BrokerSettings) -> dict[str, Any]:
     _check_memory(host)
     check_together(host)
     host.setdefault("LogConfig", _LOG_DEFAULT)
-    return config
+    return {**config, "Labels": {**config["Labels"], BROKER_LABEL: settings.name}}
+
+
+def own_labels(settings: BrokerSettings) -> dict[str, str]:
+    """What a container must be labelled with, so that it is one of this broker's."""
+    return {PART_LABEL: PART, BROKER_LABEL: settings.name}
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -180,8 +186,9 @@ def _labels(value: Any, where: str, settings: BrokerSettings) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise RefusedError(Rule.LABELS, f"{where} is {shown(value)}", "must be an object of texts")
     for name in value:
-        if not name.startswith("evergreen."):
-            raise RefusedError(Rule.LABELS, f"{where} has {name!r}", "labels must begin with 'evergreen.'")
+        if not name.startswith("evergreen.") or name == BROKER_LABEL:
+            expected = f"labels must begin with 'evergreen.', and {BROKER_LABEL} is the broker's to give"
+            raise RefusedError(Rule.LABELS, f"{where} has {name!r}", expected)
     if value.get(PART_LABEL) != PART:
         seen = f"{where} has {PART_LABEL} = {shown(value.get(PART_LABEL))}"
         raise RefusedError(Rule.LABELS, seen, f"must be {PART!r}")

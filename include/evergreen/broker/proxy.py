@@ -21,7 +21,7 @@ import h11
 from evergreen.broker.engine import CHUNK, Engine, head_of
 from evergreen.broker.images import Images
 from evergreen.broker.orphans import Orphans
-from evergreen.broker.policy import PART, PART_LABEL, review_create
+from evergreen.broker.policy import own_labels, review_create
 from evergreen.broker.refusal import RefusedError, Rule, shown
 from evergreen.broker.reports import Reports
 from evergreen.broker.routes import Route, find_route, image_filter, own_filters
@@ -126,7 +126,7 @@ class Broker:
         elif route.kind == "create":
             await self._create(request, writer)
         elif route.kind == "list":
-            query = {**route.query, "filters": own_filters(route.query.get("filters", ""))}
+            query = {**route.query, "filters": own_filters(route.query.get("filters", ""), own_labels(self._settings))}
             await self._pass_on(replace(request, route=replace(route, query=query)), "", reader, writer)
         elif route.subject:
             await self._pass_on_to_container(request, reader, writer)
@@ -161,7 +161,7 @@ class Broker:
         image = await self._images.resolve(config["Image"])
         body = json.dumps({**config, "Image": image["Id"]}).encode()
         async with self._creating:
-            there = len(await self._engine.our_containers())
+            there = len(await self._engine.containers_with(own_labels(self._settings)))
             if there >= self._settings.max_containers:
                 expected = f"must be fewer than {self._settings.max_containers} (settings.broker.max_containers)"
                 raise RefusedError(Rule.COUNT, f"there are {there} containers", expected)
@@ -179,9 +179,11 @@ class Broker:
         if found is None:
             await _send(writer, 404, {"message": f"No such container: {name}"})
             return
-        label = (found["Config"].get("Labels") or {}).get(PART_LABEL)
-        if label != PART:
-            raise RefusedError(Rule.OWNER, f"container {name} has {PART_LABEL} = {shown(label)}", f"must be {PART!r}")
+        labels = found["Config"].get("Labels") or {}
+        for label, value in own_labels(self._settings).items():
+            if labels.get(label) != value:
+                seen = f"container {name} has {label} = {shown(labels.get(label))}"
+                raise RefusedError(Rule.OWNER, seen, f"must be {value!r}")
         container = str(found["Id"])
         with self._orphans.following(container) if request.route.is_watch else nullcontext():
             status = await self._pass_on(request, container, reader, writer)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from evergreen.broker.policy import PART, PART_LABEL, read_object
+from evergreen.broker.policy import read_object
 from evergreen.broker.refusal import RefusedError, Rule, shown
 
 HEALTH = "/_broker/health"
@@ -144,8 +144,8 @@ def _read_query(text: str, allowed: Mapping[str, str]) -> dict[str, str]:
     return values
 
 
-def own_filters(text: str) -> str:
-    """Filters of a container list, with the label of our containers added.
+def own_filters(text: str, labels: Mapping[str, str]) -> str:
+    """Filters of a container list, with the labels of our containers added.
 
     Raises:
         RefusedError: rule `query`.
@@ -154,8 +154,8 @@ def own_filters(text: str) -> str:
     for name in filters:
         if name not in _LIST_FILTERS:
             raise RefusedError(Rule.QUERY, f"the filter is {shown(name)}", f"must be one of {sorted(_LIST_FILTERS)}")
-    own = f"{PART_LABEL}={PART}"
-    return json.dumps({**filters, "label": [*(label for label in filters.get("label", []) if label != own), own]})
+    own = [f"{name}={value}" for name, value in labels.items()]
+    return json.dumps({**filters, "label": [*(label for label in filters.get("label", []) if label not in own), *own]})
 
 
 def image_filter(text: str) -> str:

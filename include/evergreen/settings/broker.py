@@ -30,6 +30,12 @@ class VolumeRule(Section):
 class BrokerSettings(Section):
     """The service between workers and the Docker engine. It refuses what is not allowed here."""
 
+    name: str = Field(
+        "evergreen",
+        pattern=f"^{_NAME.pattern}$",
+        description="Stands on each container as the label `evergreen.broker`. A broker knows containers with its own "
+        "name alone: give each broker on an engine another.",
+    )
     host: str = Field("127.0.0.1", description="Address that the broker listens on.")
     port: int = Field(2375, ge=1, le=65535, description="Port that the broker listens on, plain HTTP.")
     socket: Path = Field(Path("/var/run/docker.sock"), description="The engine's Unix socket.")

@@ -80,6 +80,7 @@ class FakeEngine:
         writer: asyncio.StreamWriter,
     ) -> None:
         parts = path.strip("/").split("/")
+        labels = json.loads(query.get("filters", ["{}"])[0]).get("label", [])
         plain: dict[str, Any] = {
             "/_ping": "OK",
             "/version": {"ApiVersion": "1.41"},
@@ -87,7 +88,7 @@ class FakeEngine:
             "/containers/json": [
                 {"Id": name, "Labels": one.labels}
                 for name, one in self.containers.items()
-                if "evergreen.part" in one.labels
+                if all(label in [f"{key}={value}" for key, value in one.labels.items()] for label in labels)
             ],
         }
         if path in plain:

@@ -16,7 +16,7 @@ import pytest
 from tests.create_requests import HOSTILE, IMAGE, create, gpu_request, recorded, wait_until, with_change
 from tests.unit.broker.conftest import FOREIGN_ID, IMAGE_ID, House
 
-OURS = {"evergreen.part": "trainer"}
+OURS = {"evergreen.part": "trainer", "evergreen.broker": "evergreen"}
 OpenHouse = Callable[..., House]
 
 
@@ -98,9 +98,10 @@ def test_a_pull_is_refused(house: House) -> None:
         house.client.pull("evil", tag="1")
 
 
-def test_containers_of_others_are_out_of_reach(open_house: OpenHouse) -> None:
+@pytest.mark.parametrize("labels", [{"com.docker.compose.service": "postgres"}, {"evergreen.part": "trainer"}])
+def test_containers_of_others_are_out_of_reach(open_house: OpenHouse, labels: dict[str, str]) -> None:
     others: list[str] = []
-    house = open_house(lambda engine: others.append(engine.add({"com.docker.compose.service": "postgres"})))
+    house = open_house(lambda engine: others.append(engine.add(labels)))
     for call in ("inspect_container", "start", "stop", "kill", "wait", "remove_container", "logs"):
         with pytest.raises(docker.errors.APIError, match="owner: "):
             getattr(house.client, call)(others[0])
@@ -119,6 +120,7 @@ def test_a_list_asks_for_our_label(house: House) -> None:
     house.client.containers(all=True, filters={"status": "running"})
     target = house.engine.seen[-1][1]
     assert "evergreen.part%3Dtrainer" in target
+    assert "evergreen.broker%3Devergreen" in target
     assert "running" in target
 
 
@@ -275,7 +277,8 @@ def test_what_runs_at_the_start_and_nobody_follows_is_ended(open_house: OpenHous
     ids: dict[str, str] = {}
 
     def prepare(engine: Any) -> None:
-        ids.update(orphan=engine.add(OURS), other=engine.add({"x": "y"}), done=engine.add(OURS, "exited"))
+        theirs = {**OURS, "evergreen.broker": "another"}
+        ids.update(orphan=engine.add(OURS), other=engine.add(theirs), done=engine.add(OURS, "exited"))
 
     house = open_house(prepare)
     assert wait_until(lambda: ids["orphan"] not in house.engine.containers, 5)

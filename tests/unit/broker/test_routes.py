@@ -158,9 +158,9 @@ def test_who_stays_follows(target: str, is_watch: bool) -> None:
 
 
 def test_lists_show_our_containers_alone() -> None:
-    assert json.loads(own_filters("")) == {"label": ["evergreen.part=trainer"]}
+    assert json.loads(own_filters("", {"evergreen.part": "trainer"})) == {"label": ["evergreen.part=trainer"]}
     given_filters = json.dumps({"status": ["running"], "label": ["evergreen.dag_id=x", "evergreen.part=trainer"]})
-    assert json.loads(own_filters(given_filters)) == {
+    assert json.loads(own_filters(given_filters, {"evergreen.part": "trainer"})) == {
         "status": ["running"],
         "label": ["evergreen.dag_id=x", "evergreen.part=trainer"],
     }
@@ -180,7 +180,7 @@ def test_lists_show_our_containers_alone() -> None:
 )
 def test_other_filters_are_refused(filters: str) -> None:
     with pytest.raises(RefusedError):
-        own_filters(filters)
+        own_filters(filters, {})
 
 
 def test_an_image_list_is_about_one_image() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import timedelta
-from itertools import pairwise
+from itertools import pairwise, product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from evergreen.platform.airflow import CONSUMERS_FIRST, HEAVY_POOL
+from evergreen.platform.airflow import CONSUMERS_FIRST, GPU_POOL, HEAVY_POOL
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
     from airflow.sdk import DAG
 
+PROJECT = Path(__file__).resolve().parents[2]
 ORDER = {
     "ingest_transactions": ["wait", "stage", "check", "publish"],
     "build_features": ["stage", "check", "publish", "materialize"],
@@ -23,6 +26,7 @@ ORDER = {
     "promote_model": ["drift", "judge", "approve", "promote"],
     "score_batch": ["score"],
     "rollback_model": ["rollback"],
+    "maintain_platform": [("vacuum", "files", "history", "reap"), "summary"],
 }
 HEAVY = ("pandas", "pyarrow", "numpy", "deltalake", "duckdb", "feast", "mlflow", "evidently", "great_expectations")
 HEAVY += ("pyspark", "sklearn", "xgboost", "fastapi", "pydantic_settings")
@@ -89,10 +93,14 @@ def test_each_task_has_an_owner_retries_and_a_limit(dag):
 
 
 def test_tasks_run_in_this_order(dag):
-    order = ORDER[dag.dag_id]
-    assert set(dag.task_ids) == set(order)
-    for before, after in pairwise(order):
-        assert after in dag.get_task(before).downstream_task_ids, f"{after} does not follow {before}"
+    """Tasks in one step do not wait for each other."""
+    steps = [(step,) if isinstance(step, str) else step for step in ORDER[dag.dag_id]]
+    assert set(dag.task_ids) == {task for step in steps for task in step}
+    for step, following in pairwise(steps):
+        for before, after in product(step, following):
+            assert after in dag.get_task(before).downstream_task_ids, f"{after} does not follow {before}"
+    for before, after in ((one, other) for step in steps for one, other in product(step, step)):
+        assert after not in dag.get_task(before).downstream_task_ids, f"{after} waits for {before}"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +130,7 @@ def test_nothing_runs_past_its_safety_step(dag_bag, dag_id, safety, danger):
         ("promote_model", {"challenger"}, {"champion"}),
         ("score_batch", {"features", "champion"}, set()),
         ("rollback_model", set(), {"champion"}),
+        ("maintain_platform", set(), set()),
     ],
 )
 def test_assets_wire_the_loop(dag_bag, dag_id, consumed, published):
@@ -164,8 +173,9 @@ def test_the_midnight_run_is_for_yesterday(dag_bag):
     assert (timetable.expression, timetable.run_offset, timetable.key_format) == ("0 0 * * *", -1, "%Y-%m-%d")
 
 
-def test_parsing_imports_nothing_heavy():
-    """Workers parse the DAG again for every task: a second here is a second for each."""
+@pytest.mark.parametrize("runtime", ["process", "docker"])
+def test_parsing_imports_nothing_heavy(runtime):
+    """Workers parse the DAG again for every task: a second here is a second for each. Settings take milliseconds."""
     code = (
         "import sys, airflow.sdk\n"
         "before = set(sys.modules)\n"
@@ -174,10 +184,30 @@ def test_parsing_imports_nothing_heavy():
         "    spec = importlib.util.spec_from_file_location(file.stem, file)\n"
         "    spec.loader.exec_module(importlib.util.module_from_spec(spec))\n"
         "loaded = {name.split('.')[0] for name in set(sys.modules) - before}\n"
-        f"print(sorted(loaded & set({HEAVY!r})), 'evergreen.settings' in sys.modules)\n"
+        f"print(sorted(loaded & set({HEAVY!r})), 'docker' in loaded)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().splitlines()[-1] == "[] False"
+    environment = {**os.environ, "EVERGREEN__TRAINING__RUNTIME": runtime}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip().splitlines()[-1] == f"[] {runtime == 'docker'}"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "gpus", "operator", "pool"),
+    [
+        ("process", "on", "TrainProcessOperator", HEAVY_POOL),
+        ("docker", "auto", "TrainContainerOperator", HEAVY_POOL),
+        ("docker", "on", "TrainContainerOperator", GPU_POOL),
+    ],
+)
+def test_the_settings_say_what_trains_and_where_it_waits(monkeypatch, runtime, gpus, operator, pool):
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv("EVERGREEN__TRAINING__RUNTIME", runtime)
+    monkeypatch.setenv("EVERGREEN__CONTAINER__GPUS", gpus)
+    bag = DagBag(str(PROJECT / "dags" / "train_candidates.py"))
+    assert bag.import_errors == {}
+    train = bag.dags["train_candidates"].get_task("train")
+    assert (train.operator_class.__name__, train.pool) == (operator, pool)
 
 
 def _consumed(dag: DAG) -> set[str]:

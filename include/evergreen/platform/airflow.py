@@ -25,6 +25,7 @@ from evergreen.settings.workspace import FOLDER
 
 # Events to a paused DAG are dropped, so consumers are unpaused before those who feed them.
 CONSUMERS_FIRST = (
+    "maintain_platform",
     "rollback_model",
     "score_batch",
     "promote_model",
@@ -33,6 +34,7 @@ CONSUMERS_FIRST = (
     "ingest_transactions",
 )
 HEAVY_POOL = "heavy"
+GPU_POOL = "gpu"
 POLL_SECONDS = 0.25
 
 Say = Callable[[str], None]
@@ -157,7 +159,11 @@ class LocalAirflow:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as output:
             done = subprocess.run(
-                [_airflow(), "db", "migrate"], env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+                [_airflow(), "db", "migrate"],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
             )
         if done.returncode:
             tail = Service("", log, log).tail(3)
@@ -168,6 +174,25 @@ class LocalAirflow:
         """Runs an `airflow` command line of this Airflow (`dags test ...`) in the foreground; gives its exit code."""
         self.prepare()
         return subprocess.run([_airflow(), *arguments], env=self.environment(), check=False).returncode
+
+    def output(self, arguments: Sequence[str]) -> str:
+        """What an `airflow` command line prints, errors included.
+
+        Raises:
+            PlatformError: it failed; with the last line that it printed.
+        """
+        done = subprocess.run(
+            [_airflow(), *arguments],
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            last = (done.stdout.strip() or "no output").splitlines()[-1]
+            raise PlatformError(f"airflow {' '.join(arguments[:2])} ended with code {done.returncode}: {last}")
+        return done.stdout
 
     def start(self, say: Say = lambda _: None) -> AirflowStatus:
         """Starts what does not run, waits until it is healthy, and lets the DAGs run, consumers first.
@@ -193,6 +218,7 @@ class LocalAirflow:
                 service.start([_airflow(), name, *extra], environment, cwd=self.home)
             self._wait(lambda: self.client.alive_since(begun), "healthy")
         self.client.ensure_pool(HEAVY_POOL, self.settings.airflow.heavy_slots, "Spark jobs and trainers")
+        self.client.ensure_pool(GPU_POOL, self.settings.container.gpu_slots, "Trainers that were promised a GPU")
         self._unpause(say)
         return self.status()
 

@@ -88,6 +88,16 @@ def workspace_of(settings: Settings) -> str:
     return volume.source if volume else str(settings.home_path)
 
 
+def part_filter(workspace: str) -> list[str]:
+    """The engine's filter for the trainers of a workspace."""
+    return as_filter({f"{PREFIX}part": PART, f"{PREFIX}workspace": workspace})
+
+
+def as_filter(labels: Mapping[str, str]) -> list[str]:
+    """Labels as the engine's filter wants them."""
+    return [f"{name}={value}" for name, value in labels.items()]
+
+
 def mounts(settings: Settings, training_set: Path, output: Path) -> list[MountPoint]:
     """What a trainer sees: its training set to read, its output folder to write.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -40,12 +40,24 @@ def origin(lake: Lake, table: str, version: int) -> Origin:
     Raises:
         PromotionRefusedError: the log does not reach back to it.
     """
-    history = DeltaTable(lake.table(table).root).history()
-    published = [commit for commit in history if commit["version"] <= version and "attempt" in commit]
-    if not published:
-        raise PromotionRefusedError(f"the log of table {table} does not tell who published its version {version}")
-    newest = max(published, key=lambda commit: commit["version"])
-    return Origin(newest.get("run_id", ""), json.loads(newest.get("inputs", "{}")))
+    return origins(lake, table, [version])[version]
+
+
+def origins(lake: Lake, table: str, versions: Collection[int]) -> dict[int, Origin]:
+    """`origin` of several versions, for one look at the log.
+
+    Raises:
+        PromotionRefusedError: the log does not reach back to one of them.
+    """
+    published = [commit for commit in DeltaTable(lake.table(table).root).history() if "attempt" in commit]
+    found = {}
+    for version in versions:
+        before = [commit for commit in published if commit["version"] <= version]
+        if not before:
+            raise PromotionRefusedError(f"the log of table {table} does not tell who published its version {version}")
+        newest = max(before, key=lambda commit: commit["version"])
+        found[version] = Origin(newest.get("run_id", ""), json.loads(newest.get("inputs", "{}")))
+    return found
 
 
 def lineage(settings: Settings, training_set: TrainingSet) -> Lineage:

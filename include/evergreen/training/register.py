@@ -87,6 +87,12 @@ def register_challenger(
     }
 
 
+def registered_tables(settings: Settings) -> list[dict[str, int]]:
+    """Table versions that each registered model was trained on."""
+    found = _client(settings).search_model_versions(f"name = '{settings.mlflow.model_name}'")
+    return [json.loads(version.tags["versions"]) for version in found if "versions" in version.tags]
+
+
 def rank_candidates(results: Sequence[Mapping[str, Any]], metric: InnerMetric) -> list[Mapping[str, Any]]:
     """Results by the inner metric, best first; equal ones by name.
 

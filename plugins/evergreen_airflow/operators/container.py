@@ -80,7 +80,7 @@ class TrainContainerOperator(DockerOperator):
 
     def _prepare(self, settings: Settings, owner: Owner, folder: Path) -> None:
         """Sets what the provider's attributes are for, and refuses what cannot work before anything starts."""
-        from evergreen.platform.containers import hand_over, mounts, user_of
+        from evergreen.platform.containers import as_filter, hand_over, mounts, user_of
         from evergreen.training.spec import TrainSpec
 
         spec = TrainSpec.model_validate(self.spec)
@@ -266,8 +266,3 @@ def read_log(chunks: Iterable[tuple[bytes | None, bytes | None]], say: Callable[
     for which, line in enumerate(unfinished):
         take(which, line)
     return log
-
-
-def as_filter(labels: Mapping[str, str]) -> list[str]:
-    """Labels as the engine's filter wants them."""
-    return [f"{name}={value}" for name, value in labels.items()]

@@ -105,6 +105,7 @@ def make_manifest(
         report: facts of the fit, such as the best iteration.
     """
     frameworks = ("numpy", "pandas", *candidate_class(model).frameworks)
+    python = ".".join(platform.python_version_tuple()[:2])  # an image may have another patch release than its host
     return {
         "format": FORMAT,
         "model_name": model_name,
@@ -117,7 +118,7 @@ def make_manifest(
         "spec_digest": spec_digest,
         "training_set": dict(training_set),
         "report": dict(report),
-        "frameworks": {"python": platform.python_version(), **{name: version(name) for name in sorted(frameworks)}},
+        "frameworks": {"python": python, **{name: version(name) for name in sorted(frameworks)}},
     }
 
 

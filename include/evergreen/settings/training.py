@@ -18,6 +18,13 @@ class InnerMetric(StrEnum):
     LOG_LOSS = "log_loss"
 
 
+class Runtime(StrEnum):
+    """What a trainer runs in."""
+
+    PROCESS = "process"
+    DOCKER = "docker"
+
+
 class CandidateSettings(Section):
     """One candidate: a model and the parameters that differ from the model's defaults."""
 
@@ -63,6 +70,11 @@ class TrainingSettings(Section):
     service: str = Field("buy_again", description="Feast feature service that training and scoring read.")
     primary_metric: InnerMetric = Field(
         InnerMetric.AVERAGE_PRECISION, description="The best candidate by this inner metric becomes challenger."
+    )
+    runtime: Runtime = Field(
+        Runtime.PROCESS,
+        description="`process`: a child process of the task. `docker`: a container (`settings.container`). Both give "
+        "the same bundle.",
     )
     threads: int | Literal["auto"] = Field("auto", description="Threads of one trainer. `auto`: one a core.")
     candidates: dict[str, CandidateSettings] = Field(

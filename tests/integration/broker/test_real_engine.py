@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +25,9 @@ from docker.types import Mount
 
 from evergreen.promotion.ledger import Ledger
 from evergreen.settings import Settings
+from evergreen.training.dataset import TrainingSet
+from evergreen.training.provenance import code_digest
+from evergreen_airflow.operators.container import TrainContainerOperator
 from tests.create_requests import SETS, TRAINED, create, recorded, wait_until, with_change
 
 pytestmark = pytest.mark.docker
@@ -328,6 +332,41 @@ def test_a_killed_broker_leaves_no_container(
     assert place.engine.inspect_container(container)["State"]["Running"], "control: nobody else ends it"
     place.start_broker(grace_seconds=2.0)
     assert wait_until(lambda: not is_there(place, container), 30)
+
+
+def test_the_operator_trains_through_the_broker(
+    bare: Place, filled_training_set: TrainingSet, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the operator asks for, in named volumes; Python instead of the trainer, which another test runs."""
+    folders = {"sets": filled_training_set.folder.parent, "trained": settings.home_path / "models" / "trained"}
+    names = {part: f"{bare.name}-{part}-of-shop" for part in folders}
+    for part, folder in folders.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        options = {"type": "none", "o": "bind", "device": str(folder)}
+        bare.engine.create_volume(names[part], driver="local", driver_opts=options)
+    bare.start_broker(
+        volumes={names[part]: {"target": str(folders[part]), "read_only": part == "sets"} for part in folders}
+    )
+    targets = {str(folders[part]): names[part] for part in folders}
+    given = {"image": bare.image, "engine_url": bare.url, "volumes": targets, "memory_gib": 0.25, "cpus": 1}
+    for name, value in given.items():
+        monkeypatch.setenv(f"EVERGREEN__CONTAINER__{name.upper()}", yaml.safe_dump(value))
+    spec = {
+        "candidate": "frequency",
+        "model": "heuristic",
+        "params": {"feature": next(name for name, kind in filled_training_set.features if kind == "number")},
+        "seed": 7,
+        "training_set": {"folder": str(filled_training_set.folder), "digest": filled_training_set.digest},
+        "model_name": "buy-it-again",
+    }
+    done = json.dumps({"bundle_digest": "none", "code_digest": code_digest()})
+    code = f"import os, sys; assert os.path.exists(sys.argv[2]); print({done!r})"
+    operator = TrainContainerOperator(task_id="train", spec=spec, entrypoint=["python", "-u", "-c", code])
+    ti = SimpleNamespace(dag_id="train_candidates", run_id="r", task_id="train", map_index=0, try_number=1)
+    assert operator.execute({"ti": ti, "run_id": "r"})["bundle_digest"] == "none"
+    assert bare.client.containers(all=True) == []
+    for name in names.values():
+        bare.engine.remove_volume(name)
 
 
 @pytest.mark.parametrize(

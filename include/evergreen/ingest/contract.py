@@ -14,7 +14,7 @@ from evergreen.ingest.lines import DAY, MALFORMED, ROW, SOURCE, engine, literal,
 from evergreen.lake.schemas import QUARANTINE, TRANSACTIONS
 from evergreen.settings.ingest import IngestSettings
 
-TRANSFORM = "transactions/1"
+TRANSFORM = "transactions/2"
 
 RULES: dict[str, str] = {
     "wrong_field_count": "The line has more or fewer fields than the header.",
@@ -51,6 +51,7 @@ def judge(lines: pa.Table, layout: Layout, settings: IngestSettings, *, run_id: 
 
     A line's fate depends on its own text, on its day's other lines (exact duplicates: the first stays) and on the
     layout of its source, never on which other days are loaded with it: so a range and its days give the same rows.
+    Rules come before copies: a day of empty lines is a day of rejected lines, not of duplicates.
 
     Args:
         lines: `DAY`, `SOURCE`, `ROW`, `MALFORMED` and the source's columns as text.
@@ -74,7 +75,7 @@ def judge(lines: pa.Table, layout: Layout, settings: IngestSettings, *, run_id: 
         connection.execute(f"CREATE TEMP TABLE judged AS {_judged_sql(numbered, settings)}")
         accepted = connection.sql(_accepted_sql(numbered, settings, _json(own, layout.extras))).to_arrow_table()
         quarantined = connection.sql(_quarantined_sql(layout, _json(own, layout.columns), run_id)).to_arrow_table()
-        duplicates = _count(connection, "SELECT count(*) FROM judged WHERE copy > 1")
+        duplicates = _count(connection, "SELECT count(*) FROM judged WHERE copy > 1 AND rule_ IS NULL")
     balance(lines.num_rows, accepted.num_rows, quarantined.num_rows, duplicates)
     return Judged(accepted.cast(TRANSACTIONS.schema), quarantined.cast(QUARANTINE.schema), lines.num_rows, duplicates)
 
@@ -212,6 +213,6 @@ def _quarantined_sql(layout: Layout, line: str, run_id: str) -> str:
                 ELSE CAST(json_object('text', "{MALFORMED}") AS VARCHAR) END AS line,
             {literal(run_id)} AS run_id,
             "{DAY}" AS event_date
-        FROM judged WHERE copy = 1 AND rule_ IS NOT NULL
+        FROM judged WHERE rule_ IS NOT NULL
         ORDER BY event_date, source, source_row
     """

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -38,7 +39,10 @@ class DatabaseSource:
         self._url = url
         self._digests: dict[tuple[date, date], str] = {}
         if not settings.ingest.table:
-            raise SourceError("a database needs settings.ingest.table; expected a table's name or a SELECT. Set it")
+            raise SourceError(
+                "a database needs settings.ingest.table, which is empty; expected a table's name or a SELECT. "
+                "Set EVERGREEN__INGEST__TABLE"
+            )
 
     @property
     def name(self) -> str:
@@ -54,9 +58,19 @@ class DatabaseSource:
         import sqlalchemy as sa
 
         try:
-            return sa.create_engine(self._url)
+            made = sa.create_engine(self._url)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
-            raise SourceError(f"database URL cannot be used ({_first_line(error)}); expected dialect://...") from None
+            raise SourceError(
+                f"database URL cannot be used ({_first_line(error)}); expected dialect://... of an installed driver. "
+                "Mend the URL, or install the driver"
+            ) from None
+        file = made.url.database or ""
+        # SQLite would make an empty database of that name.
+        if made.dialect.name == "sqlite" and not file.startswith(("file:", ":memory:")) and not Path(file).is_file():
+            raise SourceError(
+                f"source {made.url.render_as_string()} does not exist: there is no file {file!r}. Mend it"
+            )
+        return made
 
     @cached_property
     def _all(self) -> sa.Select[Any]:
@@ -199,7 +213,8 @@ class DatabaseSource:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             raise SourceError(
-                f"{self.name} cannot be read ({_first_line(error)}); expected a table that answers"
+                f"{self.name} cannot be read ({_first_line(error)}); expected a table that answers. Look at the "
+                "database and at settings.ingest.table"
             ) from None
 
 

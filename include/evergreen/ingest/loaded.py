@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import date
 from pathlib import Path
 
+from evergreen.files import write_whole
 from evergreen.ingest.sources import Source
 from evergreen.lake import Lake
 from evergreen.lake.staging import days_between
@@ -36,11 +36,8 @@ def note_loaded(settings: Settings, source: Source, day: date) -> None:
     loaded = _read(file)
     start = source.first_day()
     end = max(day, loaded[1]) if loaded and loaded[0] == start else day
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(
-        json.dumps({"start": str(start), "end": str(end), "fingerprint": source.fingerprint(start, end)})
-    )
-    os.replace(unfinished, file)
+    document = {"start": str(start), "end": str(end), "fingerprint": source.fingerprint(start, end)}
+    write_whole(file, json.dumps(document))
 
 
 def _note(settings: Settings) -> Path:

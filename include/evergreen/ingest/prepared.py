@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evergreen.errors import SourceError
+from evergreen.files import write_whole
 from evergreen.ingest.layout import Layout, TimeFormat, map_columns, text, time_sql
 from evergreen.ingest.lines import CHUNK_ROWS, DAY, ROW, SOURCE, RawTable, engine, raw_schema
 from evergreen.ingest.readers import content_sha256, open_table
@@ -124,7 +124,7 @@ def _content(path: Path, folder: Path) -> str:
     if {name: known.get(name) for name in state} == state:
         return str(known["sha256"])
     sha256 = content_sha256(path)
-    _write(memo, known | state | {"sha256": sha256})
+    write_whole(memo, json.dumps(known | state | {"sha256": sha256}))
     return sha256
 
 
@@ -133,7 +133,7 @@ def _forget_former(path: Path, folder: Path, key: str) -> None:
     memo = _memo(path, folder)
     known: dict[str, Any] = json.loads(memo.read_text())
     former = known.get("key")
-    _write(memo, known | {"key": key})
+    write_whole(memo, json.dumps(known | {"key": key}))
     if former and former != key:
         shutil.rmtree(folder / former, ignore_errors=True)
     for unfinished in folder.glob(".unfinished-*"):
@@ -143,13 +143,6 @@ def _forget_former(path: Path, folder: Path, key: str) -> None:
 
 def _memo(path: Path, folder: Path) -> Path:
     return folder / "files" / f"{digest_json(str(path))[:32]}.json"
-
-
-def _write(file: Path, document: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{uuid4().hex}")
-    unfinished.write_text(json.dumps(document))
-    os.replace(unfinished, file)
 
 
 def _make(path: Path, settings: IngestSettings, folder: Path, key: str, latest: date | None) -> None:

@@ -46,8 +46,12 @@ def open_table(path: Path) -> RawTable:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    with _named_errors(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -70,7 +74,7 @@ def _rest_of_quoted(first: str, lines: IO[str]) -> Iterator[str]:
 
 def _csv_batches(path: Path, encoding: str, delimiter: str, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     numbering = _Numbering()
-    with _bytes_of(path) as stream, _named_errors(path):
+    with _named_errors(path), _bytes_of(path) as stream:
         reader = pacsv.open_csv(
             stream,
             read_options=pacsv.ReadOptions(
@@ -189,7 +193,10 @@ def _checked(name: str, headers: Sequence[str]) -> tuple[str, ...]:
     if reserved := [column for column in columns if column.startswith("#")]:
         raise SourceError(f"{name}: headers {', '.join(reserved)} begin with #; expected names such as Invoice, Price")
     if not columns:
-        raise SourceError(f"{name}: no header; expected one such as Invoice,StockCode,Description,Quantity,...")
+        raise SourceError(
+            f"{name}: no header; expected one such as Invoice,StockCode,Description,Quantity,... "
+            "in its first line. Get the file again"
+        )
     return columns
 
 
@@ -220,7 +227,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 def _encoding(path: Path) -> str:
     """Encoding of a CSV file, found by reading all of it: UTF-8, UTF-16 with its mark, else Windows-1252."""
     possible = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", "cp1252")}
-    with _bytes_of(path) as stream, _named_errors(path):
+    with _named_errors(path), _bytes_of(path) as stream:
         chunk = stream.read(1 << 20)
         if not chunk:
             raise SourceError(f"source {path} is empty; expected a header and lines. Get the file again")

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -136,11 +136,11 @@ class LandingSource:
             match = self._FILE.fullmatch(entry.name)
             if not match or (match[2] is None) != entry.is_dir():
                 continue
+            day = _day_of(entry, match[1])
             try:
-                day = date.fromisoformat(match[1])
-            except ValueError:
-                raise SourceError(f"{entry} names no day; expected YYYY-MM-DD. Rename it") from None
-            drop = (entry.stat().st_mtime_ns, entry.name, entry)
+                drop = (entry.stat().st_mtime_ns, entry.name, entry)
+            except OSError as error:
+                raise SourceError(f"{entry} cannot be read ({error.strerror}); must be a file. Land it again") from None
             landed[day] = max(landed.get(day, drop), drop)
         return {day: landed[day][2] for day in sorted(landed)}
 
@@ -223,6 +223,18 @@ class LandingSource:
             survey.look(lines, connection)
         layout = survey.decide(self._settings.time_format)
         return lines.append_column(DAY, pa.array([day] * lines.num_rows, pa.date32())), layout
+
+
+def _day_of(drop: Path, text: str) -> date:
+    """The day that a drop's name says; one that is still to come would make every day before it look landed."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise SourceError(f"{drop} names no day; expected YYYY-MM-DD. Rename it") from None
+    latest = datetime.now(UTC).date() + timedelta(days=1)
+    if day > latest:
+        raise SourceError(f"{drop} is of a day in the future; expected one up to {latest}. Rename it, or take it away")
+    return day
 
 
 def resolve_source(settings: Settings, source: str = "") -> Source:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from evergreen.errors import DataQualityError
+from evergreen.files import write_whole
 from evergreen.lake import Lake
 from evergreen.quality import expectations, given, profile
 from evergreen.quality.checks import Check, Scope, Severity, Suite
@@ -242,4 +243,4 @@ def _write(report: QualityReport, profiles: Mapping[str, Mapping[str, Any]]) -> 
         for result in report.results
     ]
     text = json.dumps({**report.summary(), "results": results}, indent=1, default=str)
-    (report.folder / REPORT).write_text(text)
+    write_whole(report.folder / REPORT, text)

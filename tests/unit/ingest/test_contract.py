@@ -173,8 +173,15 @@ def test_dates_that_could_be_two_things_are_quarantined_where_the_file_is_mixed(
 def test_exact_duplicates_are_counted_and_the_first_stays() -> None:
     bad = line(3, Price="-1")
     result = judged([line(1), line(2), line(1), bad, bad, line(1, Quantity="13")])
-    assert (result.rows_in, result.accepted.num_rows, result.quarantined.num_rows, result.duplicates) == (6, 3, 1, 2)
-    assert result.quarantined["source_row"].to_pylist() == [4]
+    assert (result.rows_in, result.accepted.num_rows, result.quarantined.num_rows, result.duplicates) == (6, 3, 2, 1)
+    assert result.quarantined["source_row"].to_pylist() == [4, 5]
+
+
+def test_lines_without_anything_are_rejected_lines_and_no_duplicates_of_each_other() -> None:
+    nothing = dict.fromkeys(line(), "")
+    result = judged([line(1), *[nothing] * 300])
+    counts = (result.rows_in, result.accepted.num_rows, result.quarantined.num_rows, result.duplicates)
+    assert counts == (301, 1, 300, 0)
 
 
 def test_equal_lines_of_two_days_are_no_duplicates() -> None:
@@ -204,10 +211,12 @@ ROWS = st.lists(
 @settings(max_examples=25)
 def test_nothing_is_lost(rows: list[dict[str, Any]]) -> None:
     result = judged(rows)
-    distinct = {tuple(row.values()) for row in rows}
     assert result.rows_in == len(rows)
-    assert result.duplicates == len(rows) - len(distinct)
-    assert result.accepted.num_rows + result.quarantined.num_rows == len(distinct)
+    rejected = set(result.quarantined["source_row"].to_pylist())
+    kept = [tuple(row.values()) for number, row in enumerate(rows, 1) if number not in rejected]
+    assert result.duplicates == len(kept) - len(set(kept))
+    assert not {tuple(rows[number - 1].values()) for number in rejected} & set(kept)
+    assert result.accepted.num_rows == len(set(kept))
     assert set(result.quarantined["rule"].to_pylist()) <= set(RULES)
 
 

@@ -123,6 +123,13 @@ def test_what_cannot_be_used_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_a_database_file_that_is_not_there_is_refused_and_not_made(settings: Settings, tmp_path: Path) -> None:
+    ready, _ = in_database(settings, tmp_path, [])
+    with pytest.raises(SourceError, match=r"source sqlite:.*none\.db does not exist: there is no file"):
+        DatabaseSource(f"sqlite:///{tmp_path / 'none.db'}", ready).last_day()
+    assert not (tmp_path / "none.db").exists()
+
+
 def test_a_database_without_lines_is_not_ready(settings: Settings, tmp_path: Path) -> None:
     ready, url = in_database(settings, tmp_path, [])
     assert not DatabaseSource(url, ready).ready(FIRST)

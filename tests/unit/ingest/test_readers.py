@@ -16,7 +16,7 @@ import pytest
 import evergreen.ingest.readers as readers
 from evergreen.errors import SourceError
 from evergreen.ingest.lines import MALFORMED, ROW
-from evergreen.ingest.readers import open_table
+from evergreen.ingest.readers import content_sha256, open_table
 from tests.unit.ingest.conftest import HEADER, as_csv, days_of_lines, line
 
 
@@ -151,6 +151,22 @@ def test_broken_files_are_refused_by_name(tmp_path: Path, name: str, content: by
     with pytest.raises(SourceError, match=message) as caught:
         read(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_a_file_that_may_not_be_read_is_refused_by_name(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    file = write(name, b"Invoice\n1\n")
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(pq, "ParquetFile", refused)
+    for reading in (open_table, content_sha256):
+        with pytest.raises(SourceError, match=rf"{name} cannot be read \(.*Permission denied\)"):
+            reading(file)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

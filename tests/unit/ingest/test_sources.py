@@ -187,6 +187,9 @@ def landing(tmp_path: Path) -> Callable[..., Path]:
     return land
 
 
+NULLS = dict.fromkeys(line(), "")
+
+
 def load(settings: Settings, start: date, end: date, source: Path) -> dict[str, Any]:
     staged = stage_transactions(settings, start, end, source=str(source), run_id="run")
     return publish_set(Lake(settings.lake_path), staged) | {"counts": dict(staged.counts)}
@@ -284,6 +287,29 @@ def test_drops_that_cannot_be_used(settings: Settings, landing: Callable[..., Pa
     (folder / "2011-02-30.csv").write_text("")
     with pytest.raises(SourceError, match=r"2011-02-30\.csv names no day"):
         resolve_source(settings, str(folder)).last_day()
+    (folder / "2011-02-30.csv").unlink()
+    (folder / f"{THIRD}.csv").symlink_to(tmp_path / "gone")
+    with pytest.raises(SourceError, match=rf"{THIRD}\.csv cannot be read \(No such file or directory\)"):
+        resolve_source(settings, str(folder)).last_day()
+
+
+def test_a_drop_of_a_day_to_come_does_not_make_the_days_before_it_landed(
+    settings: Settings, landing: Callable[..., Path]
+) -> None:
+    folder = landing(FIRST, [line(1)])
+    landing(date(2199, 1, 1), [line(2)])
+    with pytest.raises(SourceError, match=r"2199-01-01\.csv is of a day in the future; expected one up to"):
+        resolve_source(settings, str(folder)).ready(SECOND)
+
+
+@pytest.mark.parametrize("nothing", [NULLS, NULLS | {"InvoiceDate": str(FIRST)}], ids=["at all", "but the day"])
+def test_a_drop_of_nulls_is_refused_and_is_no_empty_day(
+    settings: Settings, landing: Callable[..., Path], nothing: dict[str, str]
+) -> None:
+    folder = landing(FIRST, [nothing] * 300)
+    with pytest.raises(SourceError, match=r"300 of 300 lines were rejected.*by rule missing_"):
+        load(settings, FIRST, FIRST, folder)
+    assert Lake(settings.lake_path).versions() == {}
 
 
 def test_the_order_in_which_a_source_is_chosen(settings: Settings, write: Callable[..., Path]) -> None:

@@ -8,12 +8,13 @@ from feast import FeatureView, Field
 from feast.types import Array, Float64, Int64, String
 
 from evergreen.features.schema import CUSTOMER_COLUMNS, PAIR_COLUMNS, PRODUCT_COLUMNS, Column
+from evergreen.settings.prediction import ACTIVE_DAYS
 from feature_repo.data_sources import OWNER, customer_features, pair_features, product_features
 from feature_repo.entities import customer, product
 
 TYPES = {"int64": Int64, "float64": Float64, "string": String, "list<int64>": Array(Int64)}
 
-ACTIVE = timedelta(days=364)
+ACTIVE = timedelta(days=ACTIVE_DAYS - 1)
 """A pair bought on day d is seen from d + 1 on and is active up to d + 365, inclusive, as Feast counts TTLs."""
 
 SNAPSHOT = timedelta(hours=12)

@@ -10,8 +10,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
 from evergreen.lake.feature_columns import MEMORY_DAYS, PAIR_COLUMNS
+from evergreen.settings.prediction import HORIZON_DAYS
 
-REPEAT_DAYS = 28
+REPEAT_DAYS = HORIZON_DAYS
 """A repeat within so many days counts for repurchase rates."""
 
 SQUARES_CAP = 1_000_000

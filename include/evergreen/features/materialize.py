@@ -23,6 +23,7 @@ from evergreen.lake import Lake, Release, publish, seal, stage_days
 from evergreen.lake.releases import releases
 from evergreen.lake.staging import new_attempt
 from evergreen.settings import Settings
+from evergreen.settings.prediction import ACTIVE_DAYS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 PAIRS = "pair_state"
 SNAPSHOTS = ("customer_state", "product_state")
-ACTIVE_DAYS = 365
 DAY = timedelta(days=1)
 RECORD = "materializations"
 RELEASE = "features"

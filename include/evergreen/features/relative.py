@@ -18,13 +18,11 @@ import numpy.typing as npt
 from evergreen.features.registry import CUSTOMER_HALF_LIVES, FEATURES, PAIR_HALF_LIVES
 from evergreen.features.state import Floats, Ints, Ragged, State, Texts, state
 from evergreen.lake.feature_columns import LAGS, MEMORY_DAYS, TEXT_BUCKETS, TREND_WINDOWS, UNKNOWN, WINDOWS
+from evergreen.settings.prediction import HORIZON_DAYS
 
 __all__ = ["FEATURES", "State", "calendar", "customer", "features", "interactions", "pair", "product", "state"]
 
 Made = dict[str, npt.NDArray[Any]]
-
-HORIZON_DAYS = 28
-"""Length of the label window that seasonal features look at."""
 
 PRIOR_RATE = 0.06
 """Repurchase rate within 28 days that little evidence is drawn to, worth `PRIOR_WEIGHT` purchases."""

@@ -17,8 +17,8 @@ from evergreen.lake.feature_columns import (
     TREND_WINDOWS,
     WINDOWS,
 )
+from evergreen.settings.prediction import ACTIVE_DAYS
 
-ACTIVE_DAYS = 365
 SEASON_AGES = (338, 365)
 """Ages in days of last year's label window `[as_of - 365, as_of - 337)`."""
 BEFORE_SEASON_AGES = (366, 393)

@@ -27,13 +27,13 @@ from evergreen.ingest.retailer import ANONYMOUS_SHARE, Block, Floats, Ints, Reta
 from evergreen.ingest.words import COUNTRIES
 from evergreen.lake.digest import digest_json
 from evergreen.settings import Settings
+from evergreen.settings.prediction import ACTIVE_DAYS
 from evergreen.settings.sample import SampleSettings
 
 VERSION = 1  # of the generator: raise it when the same settings give other lines
 FILE = "sample.parquet"
 FIRST_INVOICE = 489_434
 FIRST_CUSTOMER = 12_346
-HISTORY_DAYS = 365  # a pair counts if it was bought within so many days before `as_of`
 
 SCHEMA = pa.schema(
     [
@@ -119,7 +119,7 @@ def true_probabilities(settings: SampleSettings, as_of: date, horizon_days: int)
     for index in range(retailer.blocks(day)):
         block = retailer.block(index)
         shopping = retailer.shop(block, day)
-        recent = np.unique(shopping.pair[shopping.day >= day - HISTORY_DAYS])
+        recent = np.unique(shopping.pair[shopping.day >= day - ACTIVE_DAYS])
         chances = retailer.chances(block, shopping, day, horizon_days)
         customers = block.customers[block.owner[recent]] + FIRST_CUSTOMER
         parts.append(

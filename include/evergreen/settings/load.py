@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from evergreen.errors import SettingsError
+from evergreen.settings.prediction import ACTIVE_DAYS, HORIZON_DAYS
+from evergreen.settings.training import TrainingSettings
 from evergreen.settings.tree import Settings
 
 PROFILES = Path(__file__).parent
@@ -33,6 +35,7 @@ def load_settings(profile: str | None = None) -> Settings:
     Raises:
         SettingsError: naming the setting, what was seen, what is allowed, and where it stands.
     """
+    _refuse_misspelled()
     name = profile or os.environ.get("EVERGREEN_PROFILE", "local")
     return _load(name, _overrides(os.environ), os.environ.get("EVERGREEN_HOME"))
 
@@ -68,10 +71,13 @@ def _load(profile: str, overrides: tuple[Override, ...], home: str | None) -> Se
         known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
         raise SettingsError(f"profile {profile!r} is unknown, must be one of: {known} (EVERGREEN_PROFILE)")
     text = file.read_text()
-    tree: dict[str, Any] = yaml.safe_load(text) or {}
+    tree = _read(text, f"include/evergreen/settings/{file.name}") or {}
+    if not isinstance(tree, dict):
+        raise SettingsError(f"include/evergreen/settings/{file.name} holds {tree!r}, must hold sections with keys")
     for key, value, secret in overrides:
         # A secret is text as it stands: a password of digits is no number.
-        _set(tree, key[len(PREFIX) :].lower().split("__"), value if secret else yaml.safe_load(value))
+        read = value if secret else _read(value, f"environment variable {key}")
+        _set(tree, key[len(PREFIX) :].lower().split("__"), read)
     tree["profile"] = profile
     if home:
         tree["home"] = home
@@ -81,7 +87,7 @@ def _load(profile: str, overrides: tuple[Override, ...], home: str | None) -> Se
     }
     _refuse_unknown(Settings, tree, (), file, text, from_environment)
     try:
-        return Settings.model_validate(tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         path = tuple(str(part) for part in first["loc"])
@@ -91,6 +97,38 @@ def _load(profile: str, overrides: tuple[Override, ...], home: str | None) -> Se
         where = _where(path, file, text, from_environment)
         message = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"settings.{'.'.join(path)} is {seen}: {message} ({where})") from None
+    _refuse_other_days(settings.training, lambda key: _where(("training", key), file, text, from_environment))
+    return settings
+
+
+def _read(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SettingsError(f"{where}{line} is no YAML: {problem}; quote texts with signs in them") from None
+
+
+def _refuse_misspelled() -> None:
+    """A variable with one underscore for two would be passed over in silence."""
+    for section, field in Settings.model_fields.items():
+        inner = field.annotation
+        keys = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
+        for key in keys:
+            meant = f"{PREFIX}{section}__{key}".upper()
+            if (name := meant.replace("__", "_")) in os.environ:
+                raise SettingsError(f"environment variable {name} is not read, must be spelt {meant}: rename it")
+
+
+def _refuse_other_days(training: TrainingSettings, where: Callable[[str], str]) -> None:
+    for name, made in (("horizon_days", HORIZON_DAYS), ("active_days", ACTIVE_DAYS)):
+        if (seen := getattr(training, name)) != made:
+            raise SettingsError(
+                f"settings.training.{name} is {seen}, must be {made}: features and Feast's views are made for it; "
+                f"another one is a change of include/evergreen/settings/prediction.py ({where(name)})"
+            )
 
 
 def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
@@ -128,6 +166,9 @@ def _where(path: tuple[str, ...], file: Path, text: str, from_environment: dict[
     for length in range(len(path), 0, -1):
         if variable := from_environment.get(".".join(path[:length])):
             return f"environment variable {variable}"
+    inside = f"{'.'.join(path)}."
+    if variable := next((from_environment[key] for key in from_environment if key.startswith(inside)), None):
+        return f"environment variable {variable}"
     line = _line_of(path, text)
     shown = f"include/evergreen/settings/{file.name}"
     return f"{shown}, line {line}" if line else f"default, not in {shown}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evergreen.settings.base import Section
 from evergreen.settings.machine import this_machine
@@ -29,8 +29,18 @@ class LoggingSettings(Section):
 class LakeSettings(Section):
     """Delta tables."""
 
-    location: str = Field("lake", description="Folder or object-store URI of the lake; relative to `home`.")
+    location: str = Field(
+        "lake",
+        description="Folder of the lake, relative to `home`. No URI: files are renamed and read in place.",
+    )
     retention_days: int = Field(30, ge=1, description="Unpinned versions older than this may be vacuumed.")
+
+    @field_validator("location")
+    @classmethod
+    def _is_a_folder(cls, location: str) -> str:
+        if "://" in location:
+            raise ValueError("the lake is a folder, a URI such as of an object store cannot be used: give a path")
+        return location
 
 
 class SparkSettings(Section):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from evergreen.settings.base import Section
 from evergreen.settings.machine import this_machine
+from evergreen.settings.prediction import ACTIVE_DAYS, HORIZON_DAYS
 
 
 class InnerMetric(StrEnum):
@@ -48,9 +49,19 @@ class TrainingSettings(Section):
     """Settings of training."""
 
     horizon_days: int = Field(
-        28, ge=1, le=90, description="Length of the label window: bought again within so many days."
+        HORIZON_DAYS,
+        ge=1,
+        le=90,
+        description="Length of the label window: bought again within so many days. Features are made for 28: another "
+        "value is refused.",
     )
-    active_days: int = Field(365, ge=28, le=400, description="A pair is a unit if it was bought within so many days.")
+    active_days: int = Field(
+        ACTIVE_DAYS,
+        ge=28,
+        le=400,
+        description="A pair is a unit if it was bought within so many days. Features are made for 365: another value "
+        "is refused.",
+    )
     step_days: int = Field(7, ge=1, description="Days between the `as_of`s of a training set; the newest may be nearer or farther by half of it.")
     steps: int = Field(8, ge=1, le=52, description="Number of training `as_of`s before the embargo.")
     min_steps: int = Field(

@@ -134,6 +134,51 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, v
         load_settings("local")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "EVERGREEN__TRAINNG__SEED",
+            "1",
+            r"settings\.trainng is not known.*environment variable EVERGREEN__TRAINNG__SEED",
+        ),
+        ("EVERGREEN__AIRFLOW__PORT", "[1, 2", r"environment variable EVERGREEN__AIRFLOW__PORT, line 1 is no YAML"),
+        ("EVERGREEN_AIRFLOW_PORT", "81", "EVERGREEN_AIRFLOW_PORT is not read, must be spelt EVERGREEN__AIRFLOW__PORT"),
+        ("EVERGREEN__LAKE__LOCATION", "s3://shop/lake", r"location is 's3://shop/lake': the lake is a folder, a URI"),
+        ("EVERGREEN__TRAINING__HORIZON_DAYS", "14", r"horizon_days is 14, must be 28: .*EVERGREEN__TRAINING__HORIZON"),
+        ("EVERGREEN__TRAINING__ACTIVE_DAYS", "180", r"active_days is 180, must be 365: .*prediction\.py"),
+    ],
+)
+def test_a_variable_that_cannot_be_meant_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=message) as refusal:
+        load_settings("local")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("training: [1\n", r"settings/trial\.yaml, line \d is no YAML"), ("- 1\n", "must hold sections with keys")],
+)
+def test_a_profile_that_is_no_mapping_is_refused(profile: Path, text: str, message: str) -> None:
+    profile.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        load_settings("trial")
+
+
+def test_the_days_of_the_prediction_stand_in_one_place() -> None:
+    """The constants that features are made with are those that the settings are held against."""
+    from evergreen.features import fold, materialize, relative, snapshots
+    from evergreen.settings import prediction
+    from feature_repo.feature_views import ACTIVE
+
+    assert fold.REPEAT_DAYS == relative.HORIZON_DAYS == prediction.HORIZON_DAYS == TrainingSettings().horizon_days
+    active = (snapshots.ACTIVE_DAYS, materialize.ACTIVE_DAYS, ACTIVE.days + 1, TrainingSettings().active_days)
+    assert set(active) == {prediction.ACTIVE_DAYS}
+
+
 def test_settings_are_frozen(settings: Settings) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         settings.training.steps = 3  # type: ignore[misc]
@@ -220,7 +265,7 @@ def test_a_secret_is_not_shown_with_its_section(profile: Path, tmp_path: Path, m
     secret = tmp_path / "secret"
     secret.write_text("postgresql://ledger:hunter2@postgres/ledger")
     monkeypatch.setenv("EVERGREEN__PROMOTION__LEDGER_URL_FILE", str(secret))
-    with pytest.raises(SettingsError, match="primary_metric.*other") as refused:
+    with pytest.raises(SettingsError, match=r"primary_metric.*other") as refused:
         load_settings("trial")
     assert "hunter2" not in str(refused.value)
 

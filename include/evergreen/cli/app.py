@@ -7,7 +7,7 @@ import sys
 import typer
 
 from evergreen.cli import bench, data, docs, loop, parts, registry
-from evergreen.errors import EvergreenError
+from evergreen.jobs.entry import told_plainly
 
 app = typer.Typer(
     name="evergreen",
@@ -41,8 +41,11 @@ def main() -> None:
     """Runs the command line. Exit code 0 only on success; what Evergreen refuses is one line on standard error."""
     try:
         app(prog_name="./evergreen")
-    except EvergreenError as error:
-        sys.stderr.write(f"evergreen: {error}\n")
+    except Exception as error:
+        told = told_plainly(error)
+        if told is None:
+            raise
+        sys.stderr.write(f"evergreen: {told}\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("evergreen: interrupted; what was published stays, running it again goes on from there\n")

@@ -20,7 +20,7 @@ from evergreen.features.tiles import customer_tiles, product_tiles
 from evergreen.lake import Lake, LakeTable, Release, Staged, begin, latest_release, seal
 from evergreen.lake.digest import digest_json
 from evergreen.lake.staged_set import StagedSet
-from evergreen.lake.staging import new_attempt
+from evergreen.lake.staging import discard, new_attempt
 from evergreen.logs import log_context
 from evergreen.settings import Settings
 
@@ -107,17 +107,23 @@ def stage_features(
     """
     lake = Lake(settings.lake_path)
     attempt = new_attempt()
-    folders = {name: begin(lake, name, attempt) for name in TABLES}
-    plan = plan_build(settings, day)
-    with log_context(run=run_id, day=day, stage="features"):
-        LOG.info("folding from %s, %d snapshots", plan.changed_from or "nowhere: no line changed", len(plan.snapshots))
-        if not plan.nothing:
-            session = spark() if callable(spark) else spark
-            if plan.changed_from is not None:
-                _stage_folded(session, settings, plan, plan.changed_from, folders)
-            if plan.snapshots:
-                _stage_snapshots(session, settings, plan, folders)
-        return _seal(lake, plan, attempt)
+    try:
+        folders = {name: begin(lake, name, attempt) for name in TABLES}
+        plan = plan_build(settings, day)
+        with log_context(run=run_id, day=day, stage="features"):
+            whence = plan.changed_from or "nowhere: no line changed"
+            LOG.info("folding from %s, %d snapshots", whence, len(plan.snapshots))
+            if not plan.nothing:
+                session = spark() if callable(spark) else spark
+                if plan.changed_from is not None:
+                    _stage_folded(session, settings, plan, plan.changed_from, folders)
+                if plan.snapshots:
+                    _stage_snapshots(session, settings, plan, folders)
+            return _seal(lake, plan, attempt)
+    except BaseException:
+        for name in TABLES:
+            discard(lake, name, attempt)
+        raise
 
 
 def _earliest_change(lake: Lake, tables: dict[str, LakeTable], transactions: LakeTable, transform: str) -> date | None:

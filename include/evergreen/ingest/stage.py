@@ -32,9 +32,9 @@ def stage_transactions(settings: Settings, start: date, end: date, *, source: st
     """
     lake = Lake(settings.lake_path)
     attempt = new_attempt()
-    for table in TABLES:
-        begin(lake, table, attempt)  # before the source is read: publishing then refuses to undo what came in between
     try:
+        for table in TABLES:
+            begin(lake, table, attempt)  # before the source is read: publishing refuses to undo what came in between
         found = resolve_source(settings, source)
         _refuse_outside(found, start, end)
         counts = _stage(lake, attempt, found, settings.ingest, start, end, run_id)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evergreen.errors import EvergreenError
+from evergreen.errors import EvergreenError, SettingsError, disk_full, unusable_path
+from evergreen.files import write_whole
+from evergreen.settings import load_settings
 
 
 def run_job(job: Callable[[], Mapping[str, Any]], result: Path | None = None) -> int:
@@ -20,13 +21,30 @@ def run_job(job: Callable[[], Mapping[str, Any]], result: Path | None = None) ->
     """
     try:
         document = json.dumps(job(), sort_keys=True)
-    except EvergreenError as error:
-        print(f"evergreen: {error}", file=sys.stderr)
+        if result is not None:
+            write_whole(result, document)
+    except Exception as error:
+        told = told_plainly(error, [result.parent] if result else [])
+        if told is None:
+            raise
+        print(f"evergreen: {told}", file=sys.stderr)
         return 1
-    if result is not None:
-        result.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = result.with_name(f".{result.name}.{os.getpid()}")
-        unfinished.write_text(document)
-        os.replace(unfinished, result)
     print(document, flush=True)
     return 0
+
+
+def told_plainly(error: BaseException, folders: Iterable[Path] = ()) -> EvergreenError | None:
+    """The error in one line for a person: our own as it is, a full disk or a forbidden path by name; else None.
+
+    Args:
+        error: what was raised.
+        folders: where was written to, apart from home and lake.
+    """
+    if isinstance(error, EvergreenError):
+        return error
+    try:
+        settings = load_settings()
+        ours = [settings.home_path, settings.lake_path]
+    except (SettingsError, OSError):
+        ours = []
+    return disk_full(error, [*folders, *ours]) or unusable_path(error)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
 
 from evergreen.lake.publish import publish
-from evergreen.lake.staging import begin, discard, new_attempt, seal, stage_days
+from evergreen.lake.staging import Staged, begin, discard, new_attempt, seal, stage_days
 from evergreen.lake.table import Lake
 
 
@@ -54,21 +54,35 @@ def release(
         PublishRefusedError: someone else recorded a release at the same moment; ask again.
     """
     attempt = new_attempt()
-    begin(lake, "releases", attempt)  # before the newest is read: a release in between is refused, not overwritten
-    newest = latest_release(lake, name)
-    if newest is not None and newest.digest == digest and dict(newest.versions) == dict(versions):
+    wanted = Release(name, day, 1, digest, dict(versions), dict(inputs))
+    try:
+        made, staged = _stage(lake, attempt, wanted)
+    except BaseException:
         discard(lake, "releases", attempt)
-        return newest
+        raise
+    if staged is None:
+        discard(lake, "releases", attempt)
+    else:
+        publish(lake, staged)
+    return made
+
+
+def _stage(lake: Lake, attempt: str, wanted: Release) -> tuple[Release, Staged | None]:
+    """The release with its place in the sequence, staged; nothing is staged where the newest one says the same."""
+    begin(lake, "releases", attempt)  # before the newest is read: a release in between is refused, not overwritten
+    newest = latest_release(lake, wanted.name)
+    if newest is not None and newest.digest == wanted.digest and newest.versions == wanted.versions:
+        return newest, None
     now = datetime.now(UTC)
     today = now.date()
-    made = Release(name, day, (newest.sequence if newest else 0) + 1, digest, dict(versions), dict(inputs))
+    made = replace(wanted, sequence=(newest.sequence if newest else 0) + 1)
     row = {
-        "name": name,
-        "day": day,
+        "name": made.name,
+        "day": made.day,
         "sequence": made.sequence,
-        "digest": digest,
-        "versions": json.dumps(dict(versions), sort_keys=True),
-        "inputs": json.dumps(dict(inputs), sort_keys=True, default=str),
+        "digest": made.digest,
+        "versions": json.dumps(made.versions, sort_keys=True),
+        "inputs": json.dumps(made.inputs, sort_keys=True, default=str),
         "created_at": now,
     }
     table = lake.table("releases")
@@ -79,5 +93,4 @@ def release(
         ]
     )
     stage_days(lake, "releases", attempt, [(today, rows)])
-    publish(lake, seal(lake, "releases", attempt, start=today, end=today, transform="releases/1"))
-    return made
+    return made, seal(lake, "releases", attempt, start=today, end=today, transform="releases/1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from evergreen.errors import LakeError, PublishRefusedError
+from evergreen.files import write_whole
 from evergreen.lake.digest import digest_json
 from evergreen.lake.publish import publish
 from evergreen.lake.releases import Release, latest_release, release
-from evergreen.lake.staging import Staged
+from evergreen.lake.staging import Staged, discard
 from evergreen.lake.table import Lake
 
 ATTEMPTS = 20
@@ -79,10 +79,12 @@ class StagedSet:
             "inputs": dict(self.inputs),
             "counts": dict(self.counts),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(document, default=str))
-        os.replace(unfinished, file)
+        try:
+            write_whole(file, json.dumps(document, default=str))
+        except BaseException:  # nobody can publish what has no manifest
+            for part in self.parts:
+                discard(lake, part.table, part.attempt)
+            raise
         return {
             "manifest": str(file),
             "name": self.name,

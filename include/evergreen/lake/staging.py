@@ -14,6 +14,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evergreen.files import write_whole
 from evergreen.lake.digest import digest_json, digest_table
 from evergreen.lake.table import PARTITION, DayFile, Lake
 
@@ -85,8 +86,7 @@ class Staged:
 
     def save(self, file: Path) -> Path:
         """Writes this as JSON, so that another process can check and publish it."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(self.document()))
+        write_whole(file, json.dumps(self.document()))
         return file
 
     @staticmethod
@@ -110,7 +110,7 @@ def begin(lake: Lake, table: str, attempt: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / BASE
     if not base.exists():
-        base.write_text(json.dumps({str(day): digest for day, digest in current.digests.items()}))
+        write_whole(base, json.dumps({str(day): digest for day, digest in current.digests.items()}))
     return folder
 
 

@@ -186,12 +186,15 @@ def store_bundle(folder: Path, models: Path) -> Path:
         return target
     models.mkdir(parents=True, exist_ok=True)
     draft = models / f".{bundle.digest}.{uuid4().hex}"
-    shutil.copytree(folder, draft)
     try:
+        shutil.copytree(folder, draft)
         draft.rename(target)
-    except OSError:  # another process stored the same bundle first
+    except OSError:
+        if not target.exists():
+            raise
+        load_bundle(target, bundle.digest)  # another process stored the same bundle first
+    finally:
         shutil.rmtree(draft, ignore_errors=True)
-        load_bundle(target, bundle.digest)
     return target
 
 

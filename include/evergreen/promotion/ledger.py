@@ -12,6 +12,7 @@ import fcntl
 import getpass
 import hashlib
 import json
+import logging
 import os
 import re
 import sys
@@ -30,6 +31,7 @@ from evergreen.lake.digest import canonical_json
 from evergreen.promotion.database import ENTRIES, HEAD, create_tables, ledger_engine, ledger_folder
 from evergreen.settings import Settings
 
+LOG = logging.getLogger(__name__)
 GENESIS = "0" * 64
 SUCCESS, FAILURE = "success", "failure"
 _PASSWORD = re.compile(r"(://[^/:@\s]+:)[^@\s]+@")
@@ -189,7 +191,10 @@ class Ledger:
             with self._engine.execution_options(writes=True).begin() as connection:
                 transaction = Transaction(connection, self.settings.profile, self.settings.mlflow.model_name)
                 yield transaction
-            self._write_mirror(transaction.added)
+            try:
+                self._write_mirror(transaction.added)
+            except OSError as error:  # it is done: a failure now would make people do it twice
+                LOG.warning("%s lacks what was just committed (%s); the next entry adds it", self.mirror, error)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -70,12 +70,13 @@ ENV EVERGREEN_HOME=/var/lib/evergreen \
     PYTHONUNBUFFERED=1 \
     XDG_CACHE_HOME=/tmp/cache
 WORKDIR /opt/evergreen
-COPY LICENSE ./
-COPY requirements/*.lock requirements/
 
 # One trainer: a spec in, a bundle out. No Airflow, no Spark, no Feast, and no network when it runs.
 FROM common AS trainer
 COPY --from=trainer-packages /opt/venv /opt/venv
+COPY LICENSE ./
+COPY docker/healthy.py docker/healthy.py
+COPY requirements/*.lock requirements/
 COPY include include
 ARG VERSION=0
 ARG REVISION=unknown
@@ -95,6 +96,9 @@ CMD ["--help"]
 # The model behind HTTP. No Airflow, no Spark.
 FROM common AS serving
 COPY --from=serving-packages /opt/venv /opt/venv
+COPY LICENSE ./
+COPY docker/healthy.py docker/healthy.py
+COPY requirements/*.lock requirements/
 COPY include include
 ARG VERSION=0
 ARG REVISION=unknown
@@ -108,12 +112,15 @@ LABEL org.opencontainers.image.title="evergreen/serving" \
 USER 50000:50000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+    CMD ["python", "/opt/evergreen/docker/healthy.py", "http://127.0.0.1:8000/health"]
 CMD ["uvicorn", "--factory", "evergreen.serving.app:create_app", "--host", "0.0.0.0", "--port", "8000", "--no-server-header"]
 
 # What stands between workers and the engine.
 FROM common AS broker
 COPY --from=broker-packages /opt/venv /opt/venv
+COPY LICENSE ./
+COPY docker/healthy.py docker/healthy.py
+COPY requirements/*.lock requirements/
 COPY include include
 ARG VERSION=0
 ARG REVISION=unknown
@@ -127,7 +134,7 @@ LABEL org.opencontainers.image.title="evergreen/broker" \
 USER 50000:50000
 EXPOSE 2375
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:2375/_broker/health', timeout=4)"]
+    CMD ["python", "/opt/evergreen/docker/healthy.py", "http://127.0.0.1:2375/_broker/health"]
 CMD ["python", "-m", "evergreen.broker"]
 
 # Java for Spark; Airflow and everything that its tasks import. Also Spark's master and workers, and MLflow's server.
@@ -140,8 +147,12 @@ ENV JAVA_HOME=/opt/java
 
 FROM java AS airflow
 COPY --from=airflow-packages /opt/venv /opt/venv
+COPY LICENSE ./
+COPY docker/healthy.py docker/healthy.py
+COPY requirements/*.lock requirements/
 # An empty configuration: Airflow is told everything by its environment, and would write a file of its own.
-RUN install -d -o 50000 -g 50000 /opt/airflow && install -o 50000 -g 50000 /dev/null /opt/airflow/airflow.cfg
+RUN install -d -o 50000 -g 50000 /opt/airflow /opt/airflow/logs /var/lib/mlflow /var/lib/spark \
+    && install -o 50000 -g 50000 /dev/null /opt/airflow/airflow.cfg
 ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/evergreen/dags \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
@@ -167,12 +178,15 @@ USER 50000:50000
 EXPOSE 8080
 # Compose gives each service its own check; alone, this image is an API server.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=90s --retries=5 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/api/v2/monitor/health', timeout=4)"]
+    CMD ["python", "/opt/evergreen/docker/healthy.py", "http://127.0.0.1:8080/api/v2/monitor/health"]
 CMD ["airflow", "api-server"]
 
 # Airflow's image with tests and checks: `docker run evergreen/dev:VERSION pytest -q tests/unit/lake`.
 FROM java AS dev
 COPY --from=dev-packages /opt/venv /opt/venv
+COPY LICENSE ./
+COPY docker/healthy.py docker/healthy.py
+COPY requirements/*.lock requirements/
 RUN install -d -o 50000 -g 50000 /opt/airflow
 ENV AIRFLOW_HOME=/opt/airflow \
     PYTHONPATH=/opt/evergreen/include:/opt/evergreen/plugins:/opt/evergreen

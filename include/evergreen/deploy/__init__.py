@@ -1,0 +1,1 @@
+"""The whole platform in containers of one machine: its secrets, its checks, its start, its way back."""

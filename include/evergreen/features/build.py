@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as sf
 
 from evergreen.errors import LakeError
 from evergreen.features.fold import PAIR_KEY, fold, newest_states, pair_days, pair_rows
 from evergreen.features.grid import grid
-from evergreen.features.session import read_files
+from evergreen.features.reading import read_files, read_small
 from evergreen.features.snapshots import customer_snapshots, product_snapshots
 from evergreen.features.tiles import customer_tiles, product_tiles
 from evergreen.lake import Lake, LakeTable, Release, Staged, begin, latest_release, seal
 from evergreen.lake.digest import digest_json
+from evergreen.lake.schemas import TableSpec
 from evergreen.lake.staged_set import StagedSet
 from evergreen.lake.staging import discard, new_attempt
 from evergreen.logs import log_context
@@ -33,8 +36,8 @@ FOLDED = ("pair_features", "daily_customer", "daily_product")
 SNAPSHOTS = ("customer_features", "product_features")
 TABLES = (*FOLDED, *SNAPSHOTS)
 
-BROADCAST_DAYS = 31
-"""The pairs of so many days are few enough to send to every task."""
+FEW_DAYS = 31
+"""The pairs of so many days are few enough to hold here and to send to every task."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,19 @@ def stage_features(
     try:
         folders = {name: begin(lake, name, attempt) for name in TABLES}
         plan = plan_build(settings, day)
+        scratch = lake.root / "staging" / f"{attempt}.read"
         with log_context(run=run_id, day=day, stage="features"):
             whence = plan.changed_from or "nowhere: no line changed"
             LOG.info("folding from %s, %d snapshots", whence, len(plan.snapshots))
             if not plan.nothing:
                 session = spark() if callable(spark) else spark
-                if plan.changed_from is not None:
-                    _stage_folded(session, settings, plan, plan.changed_from, folders)
-                if plan.snapshots:
-                    _stage_snapshots(session, settings, plan, folders)
+                try:
+                    if plan.changed_from is not None:
+                        _stage_folded(session, settings, plan, plan.changed_from, folders, scratch)
+                    if plan.snapshots:
+                        _stage_snapshots(session, settings, plan, folders, scratch)
+                finally:
+                    shutil.rmtree(scratch, ignore_errors=True)
             return _seal(lake, plan, attempt)
     except BaseException:
         for name in TABLES:
@@ -151,16 +158,22 @@ def _different(old: dict[date, str], new: dict[date, str]) -> set[date]:
     return {day for day in {*old, *new} if old.get(day) != new.get(day)}
 
 
-def _stage_folded(spark: SparkSession, settings: Settings, plan: Plan, start: date, folders: dict[str, Path]) -> None:
-    lines = read_files(spark, plan.transactions.spec, plan.transactions.paths(start, plan.newest_day))
-    days = pair_days(lines)
+def _stage_folded(
+    spark: SparkSession, settings: Settings, plan: Plan, start: date, folders: dict[str, Path], scratch: Path
+) -> None:
+    changed = plan.transactions.paths(start, plan.newest_day)
+    days = pair_days(read_files(spark, plan.transactions.spec, changed, scratch))
     previous = None
     if not plan.rebuild:
         stored = plan.tables["pair_features"]
-        history = read_files(spark, stored.spec, stored.paths(None, start - timedelta(days=1)))
-        pairs = days.where("customer_id IS NOT NULL").select(*PAIR_KEY).distinct()
-        few = (plan.newest_day - start).days < BROADCAST_DAYS
-        previous = newest_states(history, sf.broadcast(pairs) if few else pairs)
+        before = stored.paths(None, start - timedelta(days=1))
+        if (plan.newest_day - start).days < FEW_DAYS:
+            pairs = _pairs(plan.transactions.spec, changed)
+            previous = newest_states(read_files(spark, stored.spec, before, scratch, only=pairs))
+        else:
+            touched = days.where("customer_id IS NOT NULL").select(*PAIR_KEY).distinct()
+            history = read_files(spark, stored.spec, before, scratch)
+            previous = newest_states(history.join(touched, list(PAIR_KEY), "left_semi"))
     folded = fold(days, previous).persist()
     categories = settings.features.categories
     _write(pair_rows(folded), folders["pair_features"], PAIR_KEY)
@@ -169,18 +182,26 @@ def _stage_folded(spark: SparkSession, settings: Settings, plan: Plan, start: da
     folded.unpersist()
 
 
-def _stage_snapshots(spark: SparkSession, settings: Settings, plan: Plan, folders: dict[str, Path]) -> None:
+def _pairs(spec: TableSpec, paths: Sequence[str]) -> pa.Table:
+    """The pairs of known customers in a few files of transactions, each once."""
+    lines = read_small(spec, paths).select(list(PAIR_KEY))
+    return lines.filter(pc.is_valid(lines["customer_id"])).group_by(list(PAIR_KEY)).aggregate([])
+
+
+def _stage_snapshots(
+    spark: SparkSession, settings: Settings, plan: Plan, folders: dict[str, Path], scratch: Path
+) -> None:
     as_ofs = [day + timedelta(days=1) for day in plan.snapshots]
     categories = settings.features.categories
     for tile, table, snapshots in (
         ("daily_customer", "customer_features", customer_snapshots),
         ("daily_product", "product_features", product_snapshots),
     ):
-        tiles = _tiles(spark, plan, tile, folders)
+        tiles = _tiles(spark, plan, tile, folders, scratch)
         _write(snapshots(tiles, as_ofs, categories), folders[table], plan.tables[table].spec.key)
 
 
-def _tiles(spark: SparkSession, plan: Plan, name: str, folders: dict[str, Path]) -> DataFrame:
+def _tiles(spark: SparkSession, plan: Plan, name: str, folders: dict[str, Path], scratch: Path) -> DataFrame:
     """Published tiles before the first folded day, staged ones from it on; up to the newest snapshot's day."""
     table, newest = plan.tables[name], plan.snapshots[-1]
     last_published = newest if plan.changed_from is None else min(newest, plan.changed_from - timedelta(days=1))
@@ -190,7 +211,7 @@ def _tiles(spark: SparkSession, plan: Plan, name: str, folders: dict[str, Path])
         if date.fromisoformat(folder.name.removeprefix("event_date=")) <= newest
         for file in folder.glob("*.parquet")
     )
-    return read_files(spark, table.spec, [*table.paths(None, last_published), *staged])
+    return read_files(spark, table.spec, [*table.paths(None, last_published), *staged], scratch)
 
 
 def _write(rows: DataFrame, folder: Path, key: Iterable[str]) -> None:

@@ -124,12 +124,11 @@ def fold(days: DataFrame, previous: DataFrame | None = None) -> DataFrame:
     )
 
 
-def newest_states(history: DataFrame, pairs: DataFrame) -> DataFrame:
-    """The newest row of `history` (pair_features) of each of `pairs` (customer_id, product_id; one row a pair)."""
-    touched = history.join(pairs, list(PAIR_KEY), "left_semi")
+def newest_states(history: DataFrame) -> DataFrame:
+    """The newest row of each pair of `history` (pair_features)."""
     names = [column.name for column in PAIR_COLUMNS]
     newest = sf.max_by(sf.struct(*names), "pair_last_purchase_day").alias("state")
-    return touched.groupBy(*PAIR_KEY).agg(newest).select(*PAIR_KEY, "state.*")
+    return history.groupBy(*PAIR_KEY).agg(newest).select(*PAIR_KEY, "state.*")
 
 
 def pair_rows(folded: DataFrame) -> DataFrame:

@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pyspark.sql import SparkSession
 
-import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as sf
-from pyspark.sql.types import (
-    ArrayType,
-    BooleanType,
-    DataType,
-    DateType,
-    DoubleType,
-    LongType,
-    StringType,
-    StructField,
-    StructType,
-    TimestampType,
-)
-
-from evergreen.lake.schemas import TableSpec
 from evergreen.settings.platform import SparkSettings
 
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xss4m -Djava.net.preferIPv4Stack=true"
@@ -59,32 +42,3 @@ def spark_session(spark: SparkSettings, name: str = "evergreen") -> SparkSession
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
     return session
-
-
-def read_files(spark: SparkSession, spec: TableSpec, paths: Sequence[str]) -> DataFrame:
-    """Rows of the named files of a table; `event_date` comes from the folder that a file lies in.
-
-    Args:
-        spark: the session.
-        spec: the table.
-        paths: absolute paths below `event_date=D`, of whatever attempts. None gives an empty frame.
-    """
-    schema = StructType([StructField(field.name, _spark_type(field.type)) for field in spec.file_schema])
-    if not paths:
-        return spark.createDataFrame([], schema.add("event_date", DateType()))
-    # Spark finds partition columns only where all files lie under one folder; ours lie under one an attempt.
-    folder = sf.substring_index(sf.col("_metadata.file_path"), "event_date=", -1)
-    return spark.read.schema(schema).parquet(*paths).withColumn("event_date", sf.substring(folder, 1, 10).cast("date"))
-
-
-def _spark_type(kind: pa.DataType) -> DataType:
-    if pa.types.is_list(kind):
-        return ArrayType(_spark_type(kind.value_type))
-    simple: dict[pa.DataType, DataType] = {
-        pa.string(): StringType(),
-        pa.int64(): LongType(),
-        pa.float64(): DoubleType(),
-        pa.bool_(): BooleanType(),
-        pa.date32(): DateType(),
-    }
-    return TimestampType() if pa.types.is_timestamp(kind) else simple[kind]

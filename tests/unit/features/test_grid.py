@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,6 @@ def test_tomorrow_asks_for_one_new_training_date_at_most_or_one_that_was_the_new
 @given(st.dates(date(2000, 1, 1), date(2040, 1, 1)), st.integers(2, 30))
 def test_training_dates_are_half_a_step_apart_or_more_and_a_step_from_the_second_on(day: date, step: int) -> None:
     found = grid(day, TrainingSettings(step_days=step, steps=5)).training
-    gaps = [(later - earlier).days for later, earlier in zip(found, found[1:], strict=False)]
+    gaps = [(later - earlier).days for later, earlier in pairwise(found)]
     assert step / 2 <= gaps[0] <= 1.5 * step
     assert set(gaps[1:]) == {step}

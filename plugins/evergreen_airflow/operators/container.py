@@ -17,6 +17,7 @@ from docker.types import DeviceRequest, LogConfig, Mount
 from requests.exceptions import RequestException
 
 from evergreen.errors import PlatformError, TrainingError
+from evergreen_airflow.failures import fails_plainly
 from evergreen_airflow.operators.process import TRAIN_JOB, JobOutput
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class TrainContainerOperator(DockerOperator):
         super().__init__(image="", **kwargs)  # the image is a setting, read when the task runs
         self.spec = spec
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]  # the provider's returns text
         """Trains, unless the same was trained before, and returns the trainer's result."""
         from evergreen.platform.containers import Owner, TaskKey, workspace_of

@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator
 
 from evergreen_airflow.assets import CHALLENGER
 from evergreen_airflow.defaults import parse_day
+from evergreen_airflow.failures import fails_plainly
 from evergreen_airflow.links import ReportLink, report_url
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class EvidentlyReportOperator(BaseOperator):
         self.day = day
         self.report_url = ""
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Writes the report; returns the challenger with the verdict about its data."""
         from evergreen.promotion.judge import challenger_of, drift_of

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from evergreen_airflow.defaults import emit, parse_day
+from evergreen_airflow.failures import fails_plainly
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,6 +27,7 @@ class FeastMaterializeOperator(BaseOperator):
         super().__init__(**kwargs)
         self.published = published
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Materializes, checks, and emits an event for the day: what starts on it may read online too."""
         from evergreen.features.materialize import materialize

@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from evergreen_airflow.defaults import parse_day
+from evergreen_airflow.failures import fails_plainly
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,6 +31,7 @@ class LandingSensor(BaseSensorOperator):
         self.day = day
         self.source = source
 
+    @fails_plainly
     def poke(self, context: Context) -> bool:
         """True when the day can be read."""
         from evergreen.ingest.sources import FileSource, resolve_source
@@ -62,6 +64,7 @@ class StageTransactionsOperator(BaseOperator):
         self.start = start
         self.source = source
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Stages and returns the summary that checks and publishing start from."""
         from evergreen.ingest.stage import stage_transactions

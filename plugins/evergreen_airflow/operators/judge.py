@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from evergreen_airflow.failures import fails_plainly
 from evergreen_airflow.links import ReportLink, report_url
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class PromotionGateOperator(BaseOperator):
         self.drift = drift
         self.report_url = ""
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Judges; returns `verdict`, `reason`, `evidence_digest`, and the reports' paths."""
         from evergreen.promotion.judge import judge_challenger

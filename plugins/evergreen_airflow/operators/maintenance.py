@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
+from evergreen_airflow.failures import fails_plainly
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -38,6 +40,7 @@ class _CleanUpOperator(BaseOperator):
 class VacuumOperator(_CleanUpOperator):
     """Frees files of the lake that no newest release, registered model, training set or evidence needs."""
 
+    @fails_plainly
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Returns a row for each table from which something was removed."""
         from evergreen.lake import Lake
@@ -54,6 +57,7 @@ class VacuumOperator(_CleanUpOperator):
 class CleanFilesOperator(_CleanUpOperator):
     """Removes what killed tasks left half-written, notes of what was staged long ago, and old logs."""
 
+    @fails_plainly
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Returns a row for each kind."""
         from evergreen.platform.retention import days_ago, remove_leftovers, remove_logs, remove_manifests
@@ -74,6 +78,7 @@ class CleanFilesOperator(_CleanUpOperator):
 class CleanHistoryOperator(_CleanUpOperator):
     """Removes Airflow's records of old runs by `airflow db clean`; skips where tasks cannot reach its database."""
 
+    @fails_plainly
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Returns one row."""
         from evergreen.platform.retention import clean_history, days_ago, history_is_here
@@ -92,6 +97,7 @@ class CleanHistoryOperator(_CleanUpOperator):
 class ReapContainersOperator(_CleanUpOperator):
     """Removes trainer containers that no running task waits for; skips where no engine answers."""
 
+    @fails_plainly
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Returns one row."""
         from docker.api.client import APIClient
@@ -133,6 +139,7 @@ class SummaryOperator(_CleanUpOperator):
         super().__init__(**kwargs)
         self.rows = rows
 
+    @fails_plainly
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Logs the table and returns it."""
         rows = [row for part in self.rows for row in part or []]

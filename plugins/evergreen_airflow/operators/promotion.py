@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from evergreen_airflow.defaults import emit
+from evergreen_airflow.failures import fails_plainly
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,6 +44,7 @@ class EvidenceApprovalOperator(ApprovalOperator):
         )
         self.judged = judged
 
+    @fails_plainly
     def execute(self, context: Context) -> Any:
         """Asks, unless the verdict says no or the policy says yes."""
         from evergreen.promotion import approvals
@@ -70,6 +72,7 @@ class EvidenceApprovalOperator(ApprovalOperator):
         self.response_timeout = timedelta(hours=settings.promotion.approval_hours)
         return super().execute(context)
 
+    @fails_plainly
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Carries the answer to the ledger; what follows is skipped unless it is a yes."""
         from evergreen.errors import PromotionRefusedError
@@ -115,6 +118,7 @@ class PromoteOperator(BaseOperator):
         self.judged = judged
         self.approved = approved
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Promotes, and emits an event for the day of the champion's data."""
         from evergreen.promotion import champion as champions
@@ -163,6 +167,7 @@ class RollbackOperator(BaseOperator):
         self.to = to
         self.reason = reason
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Rolls back, and emits an event so that the newest day is scored anew."""
         from evergreen.lake import Lake, latest_release

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from evergreen_airflow.defaults import emit, parse_day
+from evergreen_airflow.failures import fails_plainly
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,6 +27,7 @@ class PublishOperator(BaseOperator):
         super().__init__(**kwargs)
         self.staged = staged
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Publishes, releases, emits."""
         from evergreen.lake import Lake

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from evergreen_airflow.failures import fails_plainly
 from evergreen_airflow.links import DataDocsLink, report_url
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class GreatExpectationsOperator(BaseOperator):
         self.accept_volume = accept_volume
         self.docs_url = ""
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Validates; what was found is returned, and linked from the task also when it fails."""
         from evergreen.quality.runner import validate  # Great Expectations takes seconds to import

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from evergreen_airflow.defaults import HEAVY_POOL, parse_day
+from evergreen_airflow.failures import fails_plainly
 from evergreen_airflow.operators.process import JobProcess
 from evergreen_airflow.operators.training import newest_published_day
 
@@ -35,6 +36,7 @@ class ScoreOperator(BaseOperator):
         self.force = force
         self._job: JobProcess | None = None
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Runs the scoring job with the champion's bundle and returns what it published."""
         from evergreen.promotion import champion as champions

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 import evergreen
 from evergreen.errors import EvergreenError
 from evergreen_airflow.defaults import HEAVY_POOL, parse_day
+from evergreen_airflow.failures import fails_plainly
 from evergreen_airflow.operators.process import SAID_BY_US
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class SparkJobOperator(SparkSubmitOperator):
         self.day = day
         self.arguments = list(arguments)
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]  # the provider's returns None
         """Runs the job to its end."""
         from evergreen.features.session import spark_options

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from evergreen_airflow.defaults import GPU_POOL, HEAVY_POOL, emit, is_backfill, parse_day
+from evergreen_airflow.failures import fails_plainly
 from evergreen_airflow.links import MlflowLink
 from evergreen_airflow.operators.process import TRAIN_JOB, JobProcess
 
@@ -39,6 +40,7 @@ class TrainingSetOperator(BaseOperator):
         self.day = day
         self.force = force
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Builds and returns the set's summary: `folder`, `digest`, dates, rows."""
         from evergreen.settings import load_settings
@@ -65,6 +67,7 @@ class TrainingSpecsOperator(BaseOperator):
         super().__init__(**kwargs)
         self.training_set = training_set
 
+    @fails_plainly
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Returns the specs, in the order of the settings."""
         from evergreen.settings import load_settings
@@ -88,6 +91,7 @@ class TrainProcessOperator(BaseOperator):
         self.spec = spec
         self._job: JobProcess | None = None
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Trains, unless the same was trained before, and returns the trainer's result."""
         from evergreen.settings import load_settings
@@ -138,6 +142,7 @@ class RegisterChallengerOperator(BaseOperator):
         self.trained = trained
         self.mlflow_url = ""
 
+    @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Registers, and emits an event for the day that the challenger was trained on."""
         from evergreen.promotion.ledger import Entry, Ledger

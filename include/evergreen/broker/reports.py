@@ -64,13 +64,11 @@ class Reports:
         """Writes, until it is cancelled."""
         window, written = monotonic(), 0
         while True:
-            entry = await self._queue.get()
+            if written >= self._lines:
+                await asyncio.sleep(max(0.0, window + self._seconds - monotonic()))
             if monotonic() - window >= self._seconds:
                 window, written = monotonic(), 0
-            if written >= self._lines:
-                await asyncio.sleep(window + self._seconds - monotonic())
-                window, written = monotonic(), 0
-            await self._write(entry)
+            await self._write(await self._queue.get())
             written += 1
             if self._left_out and self._queue.empty():
                 await self._write(self._sum())

@@ -6,32 +6,23 @@ newer one. Both are measured in `benchmarks/online-store.json`.
 
 from __future__ import annotations
 
-import gc
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import pyarrow as pa
 from feast import Entity, FeatureView
-from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id
-from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Int64List, RepeatedValue, Value
+from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
-from feast.type_map import python_values_to_proto_values
-from feast.value_type import ValueType
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
+from feature_repo.stores.rows import WAIT_SECONDS, RowOnlineStore, Stored, decoded, microseconds, serialized
+
 KEYS_A_QUERY = 10_000  # SQLite takes 32,766 parameters
-WAIT_SECONDS = 60.0
-
-Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 
 class RowSqliteOnlineStoreConfig(FeastConfigBaseModel):
@@ -42,68 +33,12 @@ class RowSqliteOnlineStoreConfig(FeastConfigBaseModel):
     """SQLite file, relative to the feature repository."""
 
 
-class RowSqliteOnlineStore(OnlineStore):
-    """Online store of one machine. An older row never replaces a newer one of the same entity.
-
-    A row's values are one protobuf message in the order of the view's features when it was written (its layout), so
-    that a view may gain and lose features without rewriting what is stored.
-    """
+class RowSqliteOnlineStore(RowOnlineStore):
+    """Online store of one machine."""
 
     def __init__(self) -> None:
         self._connection: sqlite3.Connection | None = None
         self._layouts: dict[int, list[str]] = {}
-
-    def online_write_batch(
-        self, config: RepoConfig, table: FeatureView, data: list[Row], progress: Callable[[int], Any] | None
-    ) -> None:
-        """Writes rows in one transaction, or in the transaction that is open."""
-        if not data:
-            return
-        names = list(data[0][1])
-        rows = (
-            (
-                _key(config, key),
-                _microseconds(seen),
-                None if created is None else _microseconds(created),
-                RepeatedValue(val=[values[name] for name in names]).SerializeToString(),
-            )
-            for key, values, seen, created in data
-        )
-        self._write(config, table, names, rows)
-        if progress:
-            progress(len(data))
-
-    def write_table(self, config: RepoConfig, view: FeatureView, rows: pa.Table) -> None:
-        """Writes an Arrow table of keys, features and event times, as the offline store gives it.
-
-        The same rows as by Feast's own way (Arrow, pandas, a dictionary of messages a row), in a third of the time.
-        """
-        names = [field.name for field in view.features]
-        keys = [field.name for field in view.entity_columns]
-        batch = config.materialization_config.online_write_batch_size or max(rows.num_rows, 1)
-        with self.transaction(config), _without_garbage_collection():
-            for start in range(0, rows.num_rows, batch):
-                some = rows.slice(start, batch)
-                columns = [_messages(some[field.name], field.dtype.to_value_type()) for field in view.features]
-                entities = [_messages(some[field.name], field.dtype.to_value_type()) for field in view.entity_columns]
-                created = view.batch_source.created_timestamp_column
-                times = zip(
-                    some[view.batch_source.timestamp_field].cast(pa.int64()).to_pylist(),
-                    some[created].cast(pa.int64()).to_pylist() if created else [None] * some.num_rows,
-                    strict=True,
-                )
-                written = (
-                    (
-                        _key(config, EntityKey(join_keys=keys, entity_values=entity)),
-                        seen,
-                        known,
-                        RepeatedValue(val=values).SerializeToString(),
-                    )
-                    for entity, (seen, known), values in zip(
-                        zip(*entities, strict=True), times, zip(*columns, strict=True), strict=True
-                    )
-                )
-                self._write(config, view, names, written)
 
     def online_read(
         self,
@@ -114,7 +49,7 @@ class RowSqliteOnlineStore(OnlineStore):
     ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
         """Event time and values of each key, (None, None) where the store has none."""
         connection = self._connect(config)
-        keys = [_key(config, key) for key in entity_keys]
+        keys = [serialized(config, key) for key in entity_keys]
         found: dict[bytes, tuple[int, int, bytes]] = {}
         for start in range(0, len(keys), KEYS_A_QUERY):
             some = keys[start : start + KEYS_A_QUERY]
@@ -178,13 +113,13 @@ class RowSqliteOnlineStore(OnlineStore):
         with self.transaction(config) as connection:
             before = connection.total_changes
             connection.executemany(
-                f"DELETE FROM {_table(config, view)} WHERE entity_key = ?", ((_key(config, key),) for key in keys)
+                f"DELETE FROM {_table(config, view)} WHERE entity_key = ?", ((serialized(config, key),) for key in keys)
             )
             return connection.total_changes - before
 
     def prune(self, config: RepoConfig, view: FeatureView, oldest: datetime | None) -> int:
         """Forgets rows with an event time before `oldest` (None: all rows); gives how many there were."""
-        where = "" if oldest is None else f" WHERE event_time < {_microseconds(oldest)}"
+        where = "" if oldest is None else f" WHERE event_time < {microseconds(oldest)}"
         with self.transaction(config) as connection:
             return connection.execute(f"DELETE FROM {_table(config, view)}{where}").rowcount
 
@@ -208,7 +143,7 @@ class RowSqliteOnlineStore(OnlineStore):
         config: RepoConfig,
         view: FeatureView,
         names: list[str],
-        rows: Iterable[tuple[bytes, int, int | None, bytes]],
+        rows: Iterable[Stored],
     ) -> None:
         with self.transaction(config) as connection:
             text = json.dumps(names)
@@ -243,34 +178,7 @@ class RowSqliteOnlineStore(OnlineStore):
         if layout not in self._layouts:
             text = connection.execute("SELECT names FROM layouts WHERE id = ?", (layout,)).fetchone()[0]
             self._layouts[layout] = json.loads(text)
-        values = zip(self._layouts[layout], RepeatedValue.FromString(features).val, strict=True)
-        return EPOCH + seen * MICROSECOND, {name: value for name, value in values if wanted is None or name in wanted}
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Millions of small messages hold no cycles; looking for some takes a third of the time that writing does."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _messages(column: pa.ChunkedArray, kind: ValueType) -> list[Value]:
-    """Feast's messages of a column's values; an empty one for null."""
-    values = column.to_pylist()
-    if kind == ValueType.INT64:
-        return [Value() if value is None else Value(int64_val=value) for value in values]
-    if kind == ValueType.DOUBLE:
-        return [Value() if value is None else Value(double_val=value) for value in values]
-    if kind == ValueType.STRING:
-        return [Value() if value is None else Value(string_val=value) for value in values]
-    if kind == ValueType.INT64_LIST:
-        return [Value() if value is None else Value(int64_list_val=Int64List(val=value)) for value in values]
-    return python_values_to_proto_values(values, kind)
+        return decoded((seen, self._layouts[layout], features), wanted)
 
 
 def _path(config: RepoConfig) -> Path:
@@ -280,11 +188,3 @@ def _path(config: RepoConfig) -> Path:
 
 def _table(config: RepoConfig, view: FeatureView) -> str:
     return '"' + compute_table_id(config.project, view).replace('"', '""') + '"'
-
-
-def _key(config: RepoConfig, key: EntityKey) -> bytes:
-    return serialize_entity_key(key, entity_key_serialization_version=config.entity_key_serialization_version)
-
-
-def _microseconds(instant: datetime) -> int:
-    return ((instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND

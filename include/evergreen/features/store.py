@@ -57,8 +57,7 @@ def apply(settings: Settings) -> bool:
     digest = definitions_digest()
     with _locked(folder / "apply.lock"):
         stamp = folder / "applied.json"
-        files = (folder / "registry.db", folder / "online.db", stamp)
-        if all(file.exists() for file in files) and json.loads(stamp.read_text())["definitions"] == digest:
+        if stamp.exists() and json.loads(stamp.read_text())["definitions"] == digest and _stores_exist(settings):
             return False
         register(feature_store(settings))
         stamp.write_text(json.dumps({"definitions": digest}))
@@ -97,13 +96,12 @@ def repo_config(settings: Settings, versions: Mapping[str, int] | None = None) -
     """What `feature_repo/feature_store.yaml` says for the local profile, for any settings and versions."""
     from feast import RepoConfig
 
-    folder = _folder(settings)
     wanted = set(VIEWS.values())
     return RepoConfig(
         project="evergreen",
         provider="local",
-        registry={"registry_type": "file", "path": str(folder / "registry.db"), "cache_ttl_seconds": 0},
-        online_store={"type": "feature_repo.stores.sqlite.RowSqliteOnlineStore", "path": str(folder / "online.db")},
+        registry={**_registry(settings), "cache_ttl_seconds": 0},
+        online_store=_online(settings),
         offline_store={
             "type": "feature_repo.stores.delta.DeltaOfflineStore",
             "lake": str(settings.lake_path),
@@ -115,6 +113,35 @@ def repo_config(settings: Settings, versions: Mapping[str, int] | None = None) -
         entity_key_serialization_version=3,
         repo_path=str(REPO),
     )
+
+
+def _registry(settings: Settings) -> dict[str, Any]:
+    if url := settings.feature_store.registry_url:
+        return {"registry_type": "sql", "path": url}
+    return {"registry_type": "file", "path": str(_folder(settings) / "registry.db")}
+
+
+def _stores_exist(settings: Settings) -> bool:
+    """Whether what was applied to is still there: a file or a database may have been made anew."""
+    folder, given = _folder(settings), settings.feature_store
+    if not given.online_url and not (folder / "online.db").exists():
+        return False
+    if not given.registry_url:
+        return (folder / "registry.db").exists()
+    from sqlalchemy import create_engine, inspect, text
+    from sqlalchemy.pool import NullPool
+
+    with create_engine(given.registry_url, poolclass=NullPool).connect() as connection:
+        return inspect(connection).has_table("feature_views") and bool(
+            connection.execute(text("SELECT count(*) FROM feature_views")).scalar()
+        )
+
+
+def _online(settings: Settings) -> dict[str, Any]:
+    if url := settings.feature_store.online_url:
+        return {"type": "feature_repo.stores.redis.RowRedisOnlineStore", "url": url}
+    path = str(_folder(settings) / "online.db")
+    return {"type": "feature_repo.stores.sqlite.RowSqliteOnlineStore", "path": path}
 
 
 def historical_features(
@@ -275,7 +302,7 @@ def materialized(store: FeatureStore) -> dict[str, Any] | None:
 
 
 def online_store(store: FeatureStore) -> Any:
-    """The online store behind a Feast store: `feature_repo.stores.sqlite.RowSqliteOnlineStore`."""
+    """The online store behind a Feast store: a `feature_repo.stores.rows.RowOnlineStore`."""
     return store._get_provider().online_store
 
 

@@ -94,7 +94,9 @@ class Orphans:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self, container: str) -> None:
-        followed = self._containers[container]
+        followed = self._containers.get(container)
+        if followed is None:
+            return  # a client removed it just now
         try:
             found = await self._engine.inspect_container(container)
             if found is None:

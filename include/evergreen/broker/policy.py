@@ -232,7 +232,10 @@ def _log_options(value: Any, where: str, settings: BrokerSettings) -> dict[str, 
 def _device_requests(value: Any, where: str, settings: BrokerSettings) -> list[dict[str, Any]]:
     if not isinstance(value, list) or (value and not settings.gpus):
         raise RefusedError(Rule.DEVICES, f"{where} is {shown(value)}", "must be left out (settings.broker.gpus)")
-    return [_review(request, f"{where}.", _DEVICE_REQUEST, _DEVICE_REQUEST_EMPTY, settings) for request in value]
+    requests = [_review(request, f"{where}.", _DEVICE_REQUEST, _DEVICE_REQUEST_EMPTY, settings) for request in value]
+    for request in requests:
+        _require(request, f"{where}.", {"Capabilities": Rule.DEVICES})
+    return requests
 
 
 def _must_be_null(value: Any, where: str, settings: BrokerSettings) -> Any:

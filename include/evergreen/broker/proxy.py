@@ -33,8 +33,14 @@ LOG = logging.getLogger(__name__)
 _MOST_HEAD_BYTES = 16_384
 _MOST_CONNECTIONS = 256
 _REQUEST_SECONDS = 10.0
-# A worker whose machine died sends no goodbye: it is missed after 15 + 3 * 5 seconds.
-_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+# A worker whose machine died sends no goodbye: it is missed after 15 + 3 * 5 seconds of silence, or when what it was
+# sent (its trainer's output) stays without an answer for 30 seconds.
+_KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 15),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 3),
+    (socket.TCP_USER_TIMEOUT, 30_000),
+)
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,9 @@ class Broker:
                 raise RefusedError(Rule.COUNT, f"there are {there} containers", expected)
             answer = await self._engine.request("POST", request.route.target(), body, seconds=60)
         if answer.status == HTTPStatus.CREATED:
-            self._orphans.created(str(answer.json()["Id"]))
+            container = str(answer.json()["Id"])
+            self._orphans.created(container)
+            LOG.info("container %s was created from %s, labels %s", container[:12], image["Id"], config["Labels"])
         await _send(writer, answer.status, answer.json())
 
     async def _pass_on_to_container(

@@ -34,6 +34,7 @@ class Reports:
         self._lines, self._seconds = lines, seconds
         self._queue: asyncio.Queue[Entry] = asyncio.Queue(lines)
         self._left_out: Counter[str] = Counter()
+        self._writing: asyncio.Task[None] | None = None
         self.refusals = 0
 
     def refused(self, refusal: RefusedError, request: str, client: str) -> None:
@@ -75,7 +76,9 @@ class Reports:
                 written += 1
 
     async def flush(self) -> None:
-        """Writes what waits: at the end."""
+        """Writes what waits, after what is being written: at the end."""
+        if self._writing is not None:
+            await self._writing
         while not self._queue.empty():
             await self._write(self._queue.get_nowait())
         if self._left_out:
@@ -89,6 +92,10 @@ class Reports:
         return Entry(REFUSED, outcome=FAILURE, metrics=dict(counts), error_detail=text, command="broker")
 
     async def _write(self, entry: Entry) -> None:
+        self._writing = asyncio.create_task(self._append_in_thread(entry))
+        await asyncio.shield(self._writing)  # a thread cannot be cancelled: the next line must wait for it
+
+    async def _append_in_thread(self, entry: Entry) -> None:
         try:
             await asyncio.to_thread(self._append, entry)
         except Exception:  # whatever is wrong with the ledger, the broker goes on refusing

@@ -321,6 +321,41 @@ def test_a_killed_worker_leaves_no_container(
     assert wait_until(lambda: "end_orphan_container" in [one.entry.operation for one in Ledger(settings).entries()], 10)
 
 
+FOLLOWER = """
+import socket, struct, sys
+port, container = sys.argv[1:]
+routes = [line.split() for line in open('/proc/net/route')]
+gateway = next(int(route[2], 16) for route in routes if route[1] == '00000000')  # the engine's machine
+connection = socket.create_connection((socket.inet_ntoa(struct.pack('<L', gateway)), int(port)))
+head = f'POST /containers/{container}/attach?stream=1&stdout=1 HTTP/1.1\\r\\nHost: broker\\r\\nContent-Length: 0\\r\\n'
+connection.sendall((head + 'Connection: Upgrade\\r\\nUpgrade: tcp\\r\\n\\r\\n').encode())
+print('attached', flush=True)
+while connection.recv(65536):
+    pass
+"""
+TALK = ["python", "-c", "import time\nwhile True: print('x' * 1000, flush=True); time.sleep(0.2)"]
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [WAIT, TALK], ids=["silent", "talkative"])
+def test_a_worker_whose_machine_is_gone_leaves_no_container(bare: Place, command: list[str]) -> None:
+    """Its network is cut: nothing says goodbye. With output under way other timers of TCP hold than without."""
+    bare.start_broker(host="0.0.0.0")
+    container = bare.trainer(bare.client, command=command)
+    follower = bare.engine.create_container(
+        BASE, ["python", "-c", FOLLOWER, str(bare.port), container], name=f"{bare.name}-worker"
+    )["Id"]
+    bare.engine.start(follower)
+    assert wait_until(lambda: b"attached" in bare.engine.logs(follower), 20)
+    bare.client.start(container)
+    assert not wait_until(lambda: not is_there(bare, container), 13), "control: it is followed"
+    bare.engine.disconnect_container_from_network(follower, "bridge")
+    began = monotonic()
+    assert wait_until(lambda: not is_there(bare, container), 60)
+    print(f"gone after {monotonic() - began:.1f} s")
+
+
 @pytest.mark.fault
 def test_a_killed_broker_leaves_no_container(
     place: Place, worker: Callable[[], tuple[subprocess.Popen[str], str]]

@@ -104,12 +104,8 @@ def test_gpus_are_for_those_who_may() -> None:
     assert refusal_of(body).rule is Rule.DEVICES
     assert review(body, gpus=True)["HostConfig"]["DeviceRequests"][0]["DeviceIDs"] == ["0"]
     for change in ([["gpu", "display"]], [["gpu"], ["utility"]], [], None):
-        hostile = with_change(body, "HostConfig.DeviceRequests.0.Capabilities", change)
-        if change is None:
-            assert "Capabilities" not in review(hostile, gpus=True)["HostConfig"]["DeviceRequests"][0]
-        else:
-            with pytest.raises(RefusedError, match="devices"):
-                review(hostile, gpus=True)
+        with pytest.raises(RefusedError, match="devices"):
+            review(with_change(body, "HostConfig.DeviceRequests.0.Capabilities", change), gpus=True)
 
 
 @given(st.sampled_from(NAMES), st.data())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 
 from evergreen.broker.refusal import RefusedError, Rule
 from evergreen.broker.reports import Reports
@@ -52,6 +52,24 @@ def test_a_flood_leaves_few_lines_that_tell_how_many_there_were() -> None:
     told = sum(entry.metrics.get("privileged", 1) for entry in written)
     assert told == 1000
     assert "more lines were left out: 995 privileged" in written[-1].error_detail
+
+
+def test_lines_keep_their_order_when_the_writer_is_cancelled_in_one() -> None:
+    written: list[str] = []
+
+    def append(entry: Entry) -> None:
+        sleep(0.3 if entry.command.startswith("0") else 0)
+        written.append(entry.command)
+
+    async def go() -> None:
+        reports = Reports(append)
+        for number in range(3):
+            reports.refused(REFUSAL, str(number), "y")
+        await run_for(reports, 0.1)
+        await reports.flush()
+
+    asyncio.run(go())
+    assert written == ["0 from y", "1 from y", "2 from y"]
 
 
 def test_a_ledger_that_fails_is_survived() -> None:

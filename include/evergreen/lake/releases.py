@@ -57,13 +57,13 @@ def release(
     wanted = Release(name, day, 1, digest, dict(versions), dict(inputs))
     try:
         made, staged = _stage(lake, attempt, wanted)
+        if staged is not None:
+            publish(lake, staged)
+            return made
     except BaseException:
         discard(lake, "releases", attempt)
         raise
-    if staged is None:
-        discard(lake, "releases", attempt)
-    else:
-        publish(lake, staged)
+    discard(lake, "releases", attempt)
     return made
 
 

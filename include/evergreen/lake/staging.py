@@ -115,8 +115,11 @@ def begin(lake: Lake, table: str, attempt: str) -> Path:
 
 
 def discard(lake: Lake, table: str, attempt: str) -> None:
-    """Removes an attempt's staging folder. Only for attempts that were not published."""
-    shutil.rmtree(lake.table(table).root / "staging" / attempt, ignore_errors=True)
+    """Removes an attempt's staging folder, unless it was published after all: its files are the table's then."""
+    current = lake.table(table)
+    folder = f"staging/{attempt}"
+    if not any(file.path.startswith(f"{folder}/") for file in current.files):
+        shutil.rmtree(current.root / folder, ignore_errors=True)
 
 
 def stage_days(lake: Lake, table: str, attempt: str, days: Iterable[tuple[date, pa.Table]]) -> None:

@@ -147,7 +147,7 @@ class TrainContainerOperator(DockerOperator):
         from evergreen.platform.containers import exit_in_words, too_long, with_tail
 
         log, state, late = self._run_to_end(settings, arguments)
-        lines = log.lines
+        lines = [*log.stdout, *log.stderr]  # why it failed stands on stderr: last, so that it is shown
         output = JobOutput(TRAIN_JOB)
         for line in (*log.stderr, *log.stdout):
             output.add(line)
@@ -241,7 +241,6 @@ class TrainContainerOperator(DockerOperator):
 class ContainerLog:
     """Lines of a container. What order the two streams had among each other, the engine does not promise."""
 
-    lines: list[str] = field(default_factory=list)  # of both, as they came
     stdout: list[str] = field(default_factory=list)
     stderr: list[str] = field(default_factory=list)
 
@@ -257,7 +256,6 @@ def read_log(chunks: Iterable[tuple[bytes | None, bytes | None]], say: Callable[
     def take(which: int, line: bytes) -> None:
         if text := line.decode(errors="replace").rstrip():
             say(text)
-            log.lines.append(text)
             kept[which].append(text)
 
     for pair in chunks:

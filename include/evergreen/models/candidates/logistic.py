@@ -40,7 +40,7 @@ class Logistic:
 
     @staticmethod
     def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
-        """At most `max_rows`, drawn at random: so few weights learn little more from millions, and minutes are saved."""
+        """At most `max_rows`, drawn at random: so few weights learn little more from millions."""
         if available <= int(params["max_rows"]):
             return None
         return np.sort(np.random.default_rng(seed).choice(available, int(params["max_rows"]), replace=False))

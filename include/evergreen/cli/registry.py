@@ -66,6 +66,19 @@ def show(
     console.print(table)
 
 
+@ledger.command("release")
+def release(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A version that a rollback barred.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the ledger.")],
+) -> None:
+    """Let a version that was rolled back be promoted again. It needs a new judgement and a new approval."""
+    from evergreen.promotion.ledger import current_user
+    from evergreen.promotion.rollback import release_barred
+
+    release_barred(load_settings(), version, reason=reason, user=current_user())
+    console.print(f"version {version} may be judged and promoted again", soft_wrap=True)
+
+
 @ledger.command("verify")
 def verify(
     head: Annotated[str, typer.Option("--head", metavar="HASH", help="A hash noted elsewhere: it must be in it.")] = "",
@@ -79,4 +92,4 @@ def verify(
         print_json(asdict(found))
     found.raise_if_broken()
     if not as_json:
-        console.print(f"{found.entries} entries, unbroken, head {found.head}")
+        console.print(f"{found.entries} entries, unbroken, head {found.head}", soft_wrap=True)

@@ -80,16 +80,25 @@ def rollback(settings: Settings, to: str | None = None, *, reason: str, user: st
 def release_barred(settings: Settings, version: str, *, reason: str, user: str) -> None:
     """Lets a rolled-back version be promoted again.
 
+    Args:
+        settings: home and model name.
+        version: as the rollback barred it.
+        reason: why, for the ledger.
+        user: who releases it.
+
     Raises:
-        PromotionRefusedError: the version is not barred.
+        PromotionRefusedError: the version is not barred, or no reason is given. The first stands in the ledger.
     """
+    if not reason.strip():
+        raise PromotionRefusedError("a release needs a reason: it stands in the ledger beside that of the rollback")
     model_name = settings.mlflow.model_name
     with Ledger(settings).transaction() as transaction:
         found = transaction.connection.execute(
             delete(BARRED).where(BARRED.c.model_name == model_name, BARRED.c.version == version)
         )
         released = found.rowcount == 1
-        detail = "" if released else "it is not barred"
+        left = transaction.connection.execute(select(BARRED.c.version).where(BARRED.c.model_name == model_name))
+        detail = "" if released else f"it is not barred, barred are: {', '.join(sorted(left.scalars())) or 'none'}"
         transaction.append(
             Entry(
                 "release_barred",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from sqlalchemy import insert
 from typer.testing import CliRunner
 
 from evergreen.cli import app as commands
@@ -15,6 +16,10 @@ from evergreen.cli.console import seconds
 from evergreen.cli.options import parse_day
 from evergreen.cli.summary import Outcome, show
 from evergreen.errors import PlatformError
+from evergreen.platform.airflow import AirflowStatus
+from evergreen.promotion.champion import barred
+from evergreen.promotion.database import BARRED
+from evergreen.promotion.ledger import Ledger
 from evergreen.settings import workspace
 
 runner = CliRunner()
@@ -102,6 +107,57 @@ def test_the_ledger_shows_and_verifies(monkeypatch, capsys):
     assert code == 0
     assert "0 entries" in out
     assert run_main(monkeypatch, capsys, "ledger", "show", "--json")[1] == "[]\n"
+
+
+def test_a_version_that_was_rolled_back_is_released_by_name(monkeypatch, capsys, settings):
+    ledger = Ledger(settings)
+    with ledger.transaction() as transaction:
+        transaction.connection.execute(
+            insert(BARRED).values(
+                model_name=settings.mlflow.model_name, version="7", bundle_digest="a" * 64, reason="complaints"
+            )
+        )
+    code, _, err = run_main(monkeypatch, capsys, "ledger", "release", "6", "--reason", "a slip")
+    assert (code, err) == (1, "evergreen: version 6 cannot be released: it is not barred, barred are: 7\n")
+    code, out, _ = run_main(monkeypatch, capsys, "ledger", "release", "7", "--reason", "it was the network")
+    assert (code, out) == (0, "version 7 may be judged and promoted again\n")
+    assert barred(settings) == {}
+    assert [sealed.entry.outcome for sealed in ledger.entries()] == ["failure", "success"]
+    assert run_main(monkeypatch, capsys, "ledger", "release", "7")[0] == 2  # no reason, no release
+
+
+def test_workspaces_are_shown_and_gone_to(monkeypatch, capsys, settings):
+    assert "no workspace yet" in run_main(monkeypatch, capsys, "workspace", "list")[1]
+    workspace.choose(settings.root_path, "sample")
+    shop = workspace.choose(settings.root_path, "shop-1234")
+    shop.mkdir(parents=True)
+    _, out, _ = run_main(monkeypatch, capsys, "workspace", "list")
+    assert out == f"  sample  {settings.root_path}\n* shop-1234  {shop}\n"
+    code, out, _ = run_main(monkeypatch, capsys, "workspace", "use", "sample")
+    assert (code, out) == (0, f"commands work on sample now: {settings.root_path}\n")
+    assert settings.home_path == settings.root_path
+    found = json.loads(run_main(monkeypatch, capsys, "workspace", "list", "--json")[1])
+    assert [one["current"] for one in found] == [True, False]
+    code, _, err = run_main(monkeypatch, capsys, "workspace", "use", "other")
+    assert (code, err) == (1, "evergreen: there is no workspace 'other', must be one of: sample, shop-1234\n")
+
+
+def test_a_running_airflow_of_the_workspace_before_is_named(monkeypatch, capsys, settings):
+    workspace.choose(settings.root_path, "sample")
+    workspace.choose(settings.root_path, "shop-1234")
+    monkeypatch.setattr("evergreen.platform.airflow.LocalAirflow.status", lambda _: AirflowStatus("up", "", {}))
+    assert "still runs" in run_main(monkeypatch, capsys, "workspace", "use", "sample")[1]
+
+
+def test_a_full_disk_and_a_forbidden_path_are_one_line(monkeypatch, capsys):
+    for error in (OSError(28, "No space left on device"), PermissionError(13, "Permission denied", "/lake")):
+
+        def broken(error: OSError = error, **options: str) -> None:
+            raise error
+
+        monkeypatch.setattr(commands, "app", broken)
+        code, _, err = run_main(monkeypatch, capsys)
+        assert (code, err.count("\n"), err.startswith("evergreen: ")) == (1, 1, True)
 
 
 def test_interrupting_says_that_nothing_is_lost(monkeypatch, capsys):

@@ -101,8 +101,19 @@ def test_a_reason_is_needed(settings: Settings, three: list[Champion]) -> None:
 
 
 def test_only_what_is_barred_can_be_released(settings: Settings, three: list[Champion]) -> None:
-    with pytest.raises(PromotionRefusedError, match="version 2 cannot be released: it is not barred"):
+    with pytest.raises(PromotionRefusedError, match="version 2 cannot be released: it is not barred, barred are: none"):
         release_barred(settings, "2", reason="why not", user="ada")
     rollback(settings, reason="complaints", user="ada")
+    with pytest.raises(PromotionRefusedError, match="version 1 cannot be released: it is not barred, barred are: 3"):
+        release_barred(settings, "1", reason="why not", user="ada")
+    with pytest.raises(PromotionRefusedError, match="a release needs a reason"):
+        release_barred(settings, "3", reason=" ", user="ada")
     release_barred(settings, "3", reason="it was the network", user="ada")
     assert champion.barred(settings) == {}
+    entries = [sealed.entry for sealed in Ledger(settings).entries() if sealed.entry.operation == "release_barred"]
+    assert [(entry.model_version, entry.outcome) for entry in entries] == [
+        ("2", "failure"),
+        ("1", "failure"),
+        ("3", "success"),
+    ]
+    assert entries[-1].metrics == {"reason": "it was the network"}

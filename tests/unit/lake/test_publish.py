@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from evergreen.errors import LakeError, PublishRefusedError
-from evergreen.lake import Staged, latest_release, publish, release, seal
+from evergreen.lake import Staged, latest_release, publish, release, seal, stage_days
 from evergreen.lake.maintenance import vacuum
 from evergreen.lake.releases import releases
 from evergreen.lake.staging import begin, discard, new_attempt
+from tests.unit.lake.conftest import lines
 
 MONDAY, TUESDAY, WEDNESDAY = date(2011, 8, 29), date(2011, 8, 30), date(2011, 8, 31)
 
@@ -82,6 +84,64 @@ def test_a_staged_manifest_survives_its_file(tmp_path: Path, stage):
     assert loaded == staged
     assert loaded.changed_days == [MONDAY, TUESDAY]
     assert loaded.digest == staged.digest
+
+
+def test_days_that_an_attempt_does_not_cover_stay_as_they_are(empty_lake, stage):
+    """Snapshots are made for single days: those in between are neither checked nor removed."""
+    publish(empty_lake, stage({MONDAY: ("a", 3), TUESDAY: ("a", 4), WEDNESDAY: ("a", 5)}))
+    attempt = new_attempt()
+    begin(empty_lake, "quarantine", attempt)
+    stage_days(empty_lake, "quarantine", attempt, [(WEDNESDAY, lines("b", 1))])
+    sparse = seal(
+        empty_lake, "quarantine", attempt, start=MONDAY, end=WEDNESDAY, transform="test/1", only=[WEDNESDAY, MONDAY]
+    )
+    assert sparse.only == (MONDAY, WEDNESDAY)
+    assert [day for day in (MONDAY, TUESDAY, WEDNESDAY) if sparse.covers(day)] == [MONDAY, WEDNESDAY]
+    assert set(sparse.base) == {MONDAY, WEDNESDAY}
+    assert sparse.changed_days == [MONDAY, WEDNESDAY]  # Monday is covered and has no rows: it goes
+    published = publish(empty_lake, Staged.from_document(sparse.document()))
+    assert published.changed_days == (MONDAY, WEDNESDAY)
+    assert {file.day: file.rows for file in empty_lake.table("quarantine").files} == {TUESDAY: 4, WEDNESDAY: 1}
+
+
+def test_an_uncovered_day_that_another_writer_changed_is_no_conflict(empty_lake, stage):
+    attempt = new_attempt()
+    begin(empty_lake, "quarantine", attempt)
+    publish(empty_lake, stage({TUESDAY: ("theirs", 2)}))
+    sparse = seal(
+        empty_lake, "quarantine", attempt, start=MONDAY, end=WEDNESDAY, transform="test/1", only=[MONDAY, WEDNESDAY],
+        mark_empty=True,
+    )  # fmt: skip
+    assert publish(empty_lake, sparse).changed_days == (MONDAY, WEDNESDAY)
+    assert empty_lake.table("quarantine").days() == [MONDAY, TUESDAY, WEDNESDAY]
+    assert empty_lake.table("quarantine").rows == 2
+
+
+def test_an_attempt_that_covers_no_day_changes_nothing(empty_lake, stage):
+    publish(empty_lake, stage({MONDAY: ("a", 3)}))
+    nothing = seal(
+        empty_lake, "quarantine", new_attempt(), start=MONDAY, end=MONDAY, transform="test/1", only=[], mark_empty=True
+    )
+    assert (nothing.only, nothing.files, dict(nothing.base)) == ((), (), {})
+    assert publish(empty_lake, nothing).unchanged
+    assert empty_lake.table("quarantine").rows == 3
+
+
+def test_what_was_published_is_not_discarded(empty_lake, stage):
+    staged = stage({MONDAY: ("a", 3)})
+    publish(empty_lake, staged)
+    discard(empty_lake, "quarantine", staged.attempt)
+    assert empty_lake.table("quarantine").read().num_rows == 3
+
+
+def test_a_release_that_could_not_be_published_takes_its_row_along(empty_lake, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys.modules[release.__module__], "publish", refused)
+    with pytest.raises(OSError, match="No space"):
+        release(empty_lake, "features", day=MONDAY, digest="d", versions={}, inputs={})
+    assert list((empty_lake.root / "releases" / "staging").iterdir()) == []
 
 
 def test_staged_rows_are_invisible_and_can_be_discarded(empty_lake, stage):

@@ -14,7 +14,7 @@ from evergreen.models.bundle import load_bundle
 from evergreen.settings import Settings, load_settings
 from evergreen.settings.training import InnerMetric
 from evergreen.training.provenance import code_digest, lock_digest, settings_digest
-from evergreen.training.register import rank_candidates, register_challenger
+from evergreen.training.register import rank_candidates, register_challenger, registered_tables
 from evergreen.training.spec import TrainSpec
 from evergreen.training.trainer import train
 
@@ -128,6 +128,11 @@ def test_the_artifacts_are_the_bundle_and_a_signature(registered, settings, tmp_
     features = [one["name"] for one in load_bundle(folder / "bundle").manifest["features"]]
     assert signature.inputs.input_names() == features
     assert signature.outputs.input_names() == ["probability"]
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_registry_tells_which_table_versions_its_models_read(settings, filled_training_set):
+    assert registered_tables(settings) == [filled_training_set.versions]
 
 
 def test_the_same_bundle_is_registered_once(registered, settings, filled_training_set, results):

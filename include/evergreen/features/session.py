@@ -15,6 +15,7 @@ def spark_options(spark: SparkSettings) -> dict[str, str]:
     """Options of the session, also for `spark-submit --conf`, where the JVM is started before Python is."""
     partitions = str(spark.partitions)
     return {
+        **_cluster_options(spark),
         "spark.master": spark.master,
         "spark.driver.memory": f"{spark.memory_gib}g",
         "spark.driver.extraJavaOptions": JAVA_OPTIONS,
@@ -32,6 +33,19 @@ def spark_options(spark: SparkSettings) -> dict[str, str]:
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
         "spark.sql.sources.parallelPartitionDiscovery.threshold": "100000",
     }
+
+
+def _cluster_options(spark: SparkSettings) -> dict[str, str]:
+    """What only a cluster needs; it changes no row."""
+    options = {}
+    if not spark.master.startswith("local"):
+        options |= {
+            "spark.executor.memory": f"{spark.executor_memory_gib}g",
+            "spark.executor.extraJavaOptions": JAVA_OPTIONS,
+        }
+    if spark.event_log_folder:
+        options |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file:{spark.event_log_folder}"}
+    return options
 
 
 def spark_session(spark: SparkSettings, name: str = "evergreen") -> SparkSession:

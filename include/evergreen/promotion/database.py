@@ -85,6 +85,7 @@ APPROVALS = Table(
 
 APPEND_ONLY = (ENTRIES, CHAMPIONS)
 AUDIT_LOG = "audit_log"
+WRITE_LOCK = 0x65766572  # "ever"; any number, the same for all writers of one database
 
 
 def ledger_folder(settings: Settings) -> Path:
@@ -95,7 +96,8 @@ def ledger_folder(settings: Settings) -> Path:
 def ledger_engine(settings: Settings) -> Engine:
     """An engine without a pool: Airflow forks its workers, and a connection must not outlive its transaction.
 
-    With the execution option `writes=True` a transaction takes SQLite's write lock when it begins.
+    With the execution option `writes=True` a transaction begins with the ledger's one write lock: SQLite's own,
+    or an advisory lock on PostgreSQL. Without it, it reads one consistent state and can write nothing on PostgreSQL.
     """
     folder = ledger_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +107,8 @@ def ledger_engine(settings: Settings) -> Engine:
     if on_sqlite:
         event.listen(engine, "connect", _leave_transactions_to_us)
         event.listen(engine, "begin", _begin)
+    elif engine.dialect.name == "postgresql":
+        event.listen(engine, "begin", _begin_on_postgresql)
     return engine
 
 
@@ -113,12 +117,14 @@ def create_tables(engine: Engine, fields: tuple[str, ...], genesis: str) -> None
     if inspect(engine).has_table(ENTRIES.name):
         return
     with engine.execution_options(writes=True).begin() as connection:
+        if inspect(connection).has_table(ENTRIES.name):
+            return  # made by whoever held the lock before
         METADATA.create_all(connection)
         connection.execute(insert(HEAD).values(id=1, entries=0, hash=genesis))
         connection.exec_driver_sql(audit_log_view(engine.dialect.name, fields))
-        if engine.dialect.name == "sqlite":
-            for table in APPEND_ONLY:
-                _refuse_changes(connection, table.name)
+        refuse = _refuse_changes if engine.dialect.name == "sqlite" else _refuse_changes_on_postgresql
+        for table in APPEND_ONLY:
+            refuse(connection, table.name)
 
 
 def audit_log_view(dialect: str, fields: tuple[str, ...]) -> str:
@@ -136,6 +142,18 @@ def _refuse_changes(connection: Connection, table: str) -> None:
         )
 
 
+def _refuse_changes_on_postgresql(connection: Connection, table: str) -> None:
+    connection.exec_driver_sql(
+        "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '%% is append-only', TG_TABLE_NAME; END $$"
+    )
+    for level, actions in (("ROW", "UPDATE OR DELETE"), ("STATEMENT", "TRUNCATE")):
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER {table}_append_only_{level.lower()} BEFORE {actions} ON {table} "
+            f"FOR EACH {level} EXECUTE FUNCTION refuse_change()"
+        )
+
+
 def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
     # sqlite3 would begin deferred transactions: two writers could then both read before either writes.
     connection.isolation_level = None
@@ -144,3 +162,11 @@ def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _begin_on_postgresql(connection: Connection) -> None:
+    """One writer at a time, as on SQLite: what a compare-and-set has read cannot change before it has written."""
+    if connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+    else:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

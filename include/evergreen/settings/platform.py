@@ -48,6 +48,8 @@ class SparkSettings(Section):
 
     master: str = Field("local[*]", description="Spark master URL.")
     driver_memory_gib: int | Literal["auto"] = Field("auto", description="`auto`: a quarter of this machine's memory.")
+    executor_memory_gib: int = Field(2, ge=1, description="Memory of an executor. On `local[...]` there is none.")
+    event_log_folder: str = Field("", description="Folder of Spark's event logs, absolute. Empty: none are kept.")
     shuffle_partitions: int | Literal["auto"] = Field("auto", description="`auto`: two per core, at least four.")
 
     @property

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from evergreen.errors import LakeError
-from evergreen.jobs.entry import run_job
+from evergreen.jobs.entry import day_argument, run_job
 from evergreen.lake import Lake, LakeTable, begin, publish, release, seal, stage_days
 from evergreen.lake.staging import new_attempt
 from evergreen.settings import Settings, load_settings
@@ -128,9 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m evergreen.jobs.bench_features [--days N ...] [--out FILE]`."""
     parser = argparse.ArgumentParser(prog="evergreen.jobs.bench_features", description=__doc__)
     parser.add_argument("--days", type=int, nargs="+", default=list(LENGTHS), help="lengths of history, days")
-    parser.add_argument(
-        "--build", type=date.fromisoformat, help="build and measure this day only, in the settings' home"
-    )
+    parser.add_argument("--build", type=day_argument, help="build and measure this day only, in the settings' home")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     given = parser.parse_args(arguments)
     settings = load_settings()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 
-from evergreen.jobs.entry import run_job
+from evergreen.jobs.entry import day_argument, run_job
 from evergreen.settings import load_settings
 
 
@@ -18,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Runs as it is or under `spark-submit`; the session takes its options from `settings.spark` either way.
     """
     parser = argparse.ArgumentParser(prog="evergreen.jobs.build_features", description=__doc__)
-    parser.add_argument("--day", type=date.fromisoformat, required=True, help="day of data, YYYY-MM-DD")
+    parser.add_argument("--day", type=day_argument, required=True, help="day of data, YYYY-MM-DD")
     parser.add_argument("--publish", action="store_true", help="publish without checks, for benchmarks and sandboxes")
     parser.add_argument("--run-id", default="", help="noted with the commit")
     parser.add_argument("--result", type=Path, help="also write the JSON line to this file")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 
-from evergreen.jobs.entry import run_job
+from evergreen.jobs.entry import day_argument, run_job
 from evergreen.settings import load_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m evergreen.jobs.build_training_set --day D [--run-id ID] [--result FILE]`."""
     parser = argparse.ArgumentParser(prog="evergreen.jobs.build_training_set", description=__doc__)
-    parser.add_argument("--day", type=date.fromisoformat, required=True, help="newest day of data, YYYY-MM-DD")
+    parser.add_argument("--day", type=day_argument, required=True, help="newest day of data, YYYY-MM-DD")
     parser.add_argument("--run-id", default="", help="noted in the manifest")
     parser.add_argument("--result", type=Path, help="also write the JSON line to this file")
     given = parser.parse_args(arguments)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,18 @@ def run_job(job: Callable[[], Mapping[str, Any]], result: Path | None = None) ->
         return 1
     print(document, flush=True)
     return 0
+
+
+def day_argument(text: str) -> date:
+    """The value of an argument that is a day.
+
+    Raises:
+        ArgumentTypeError: it is none; argparse says so and ends with code 2.
+    """
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no day, expected YYYY-MM-DD such as 2011-08-31") from None
 
 
 def told_plainly(error: BaseException, folders: Iterable[Path] = ()) -> EvergreenError | None:

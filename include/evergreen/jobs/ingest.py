@@ -8,12 +8,11 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from evergreen.ingest.stage import stage_transactions
-from evergreen.jobs.entry import run_job
+from evergreen.jobs.entry import day_argument, run_job
 from evergreen.lake import Lake
 from evergreen.lake.staging import new_attempt
 from evergreen.settings import load_settings
@@ -22,8 +21,8 @@ from evergreen.settings import load_settings
 def parse_args(arguments: Sequence[str] | None = None) -> Namespace:
     """The job's arguments; `end` is `start` where it is not given."""
     parser = ArgumentParser(prog="evergreen.jobs.ingest", description=__doc__)
-    parser.add_argument("--start", type=date.fromisoformat, required=True, help="first day, YYYY-MM-DD")
-    parser.add_argument("--end", type=date.fromisoformat, help="last day, inclusive; default: the first")
+    parser.add_argument("--start", type=day_argument, required=True, help="first day, YYYY-MM-DD")
+    parser.add_argument("--end", type=day_argument, help="last day, inclusive; default: the first")
     parser.add_argument("--source", default="", help="file, landing folder or database URL; default: by the settings")
     parser.add_argument("--run-id", default="", help="recorded with rejected lines; default: a new one")
     parser.add_argument("--result", type=Path, help="also write the result to this file")

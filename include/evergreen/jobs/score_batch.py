@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 
-from evergreen.jobs.entry import run_job
+from evergreen.jobs.entry import day_argument, run_job
 from evergreen.settings import load_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m evergreen.jobs.score_batch --as-of D --bundle DIR --model-version V [--out FILE] [--result FILE]`."""
     parser = argparse.ArgumentParser(prog="evergreen.jobs.score_batch", description=__doc__)
-    parser.add_argument("--as-of", type=date.fromisoformat, required=True, help="score as of this day, YYYY-MM-DD")
+    parser.add_argument("--as-of", type=day_argument, required=True, help="score as of this day, YYYY-MM-DD")
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--digest", default="", help="digest that the bundle must have")
     parser.add_argument("--model-version", required=True, help="written into the column model_version")

@@ -54,6 +54,12 @@ def test_an_expected_error_is_one_line(shop: Path, tmp_path: Path, capsys: pytes
     assert not result.exists()
 
 
+def test_a_day_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--start", "1.8.2011"])
+    assert "'1.8.2011' is no day, expected YYYY-MM-DD such as 2011-08-31" in capsys.readouterr().err
+
+
 def test_it_runs_as_a_process(settings: Settings, shop: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "evergreen.jobs.ingest", "--start", "2011-08-01", "--source", str(shop)],

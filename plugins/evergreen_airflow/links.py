@@ -33,6 +33,13 @@ class DataDocsLink(_AttributeLink):
     attribute = "docs_url"
 
 
+class QualityLink(_AttributeLink):
+    """All checks and the data profile on one page."""
+
+    name = "Quality report"
+    attribute = "quality_url"
+
+
 class ReportLink(_AttributeLink):
     """An HTML report."""
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from evergreen.quality.rows import Rows
@@ -77,64 +74,6 @@ def consistency(broken: Mapping[str, tuple[int, int]]) -> float:
     """
     asked = sum(rows for _, rows in broken.values())
     return 1.0 - sum(count for count, _ in broken.values()) / asked if asked else 1.0
-
-
-def write_profile(document: Mapping[str, Any], folder: Path) -> Path:
-    """Writes `profile.json` and `profile.html`, and gives the path of the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "profile.json").write_text(json.dumps(document, indent=1, default=str, allow_nan=False))
-    page = folder / "profile.html"
-    page.write_text(_page(document))
-    return page
-
-
-def _page(document: Mapping[str, Any]) -> str:
-    tables = "".join(_table(name, table) for name, table in document["tables"].items())
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        f"<title>Profile of {html.escape(document['suite'])}</title>"
-        "<style>body{font:14px system-ui,sans-serif;margin:2rem;color:#222;background:#fff}"
-        "table{border-collapse:collapse;margin:0 0 2rem}"
-        "td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #ddd}"
-        "td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}.low{color:#b00020}</style>"
-        f"<h1>Profile of {html.escape(document['suite'])}</h1>"
-        f"<p>Completeness {document['completeness']:.2%}, consistency {document['consistency']:.2%}. "
-        "Distinct counts and quantiles are approximate.</p>"
-        f"{tables}</html>"
-    )
-
-
-def _table(name: str, table: Mapping[str, Any]) -> str:
-    head = ("column", "type", "filled", "distinct", "min", *(f"{q:.0%}" for q in QUANTILES), "max", "mean")
-    body = "".join(_column(column, figures) for column, figures in table["columns"].items())
-    sampled = f", figures of a sample of {table['read_rows']:,}" if table["read_rows"] < table["rows"] else ""
-    return (
-        f"<h2>{html.escape(name)}: {table['rows']:,} rows{sampled}</h2><table><tr>"
-        + "".join(f"<th>{title}</th>" for title in head)
-        + f"</tr>{body}</table>"
-    )
-
-
-def _column(name: str, figures: Mapping[str, Any]) -> str:
-    quantiles = figures.get("quantiles", {})
-    cells = [
-        name,
-        figures["type"].lower(),
-        f"{figures['filled_share']:.1%}",
-        _shown(figures.get("distinct")),
-        _shown(figures.get("min")),
-        *(_shown(quantiles.get(str(q))) for q in QUANTILES),
-        _shown(figures.get("max")),
-        _shown(figures.get("mean")),
-    ]
-    mark = " class='low'" if figures["filled_share"] < 1 else ""
-    return f"<tr{mark}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from evergreen.lake import Lake
 from evergreen.quality import expectations, given, profile
 from evergreen.quality.checks import Check, Scope, Severity, Suite
 from evergreen.quality.expectations import Batch, Outcome
+from evergreen.quality.page import quality_page
 from evergreen.quality.reports import REPORT, report_folder
 from evergreen.quality.rows import Rows, Source, contents
 from evergreen.quality.suites import suite as declared
@@ -38,6 +39,11 @@ class CheckResult:
     ran: bool
     observed: Any
     message: str  # one line: what was observed and what is allowed; empty where it holds
+
+    @property
+    def outcome(self) -> str:
+        """`passed`, `warned` or `failed`."""
+        return "passed" if self.success else "failed" if self.stops else "warned"
 
     @property
     def stops(self) -> bool:
@@ -63,9 +69,9 @@ class QualityReport:
         return self.folder / "index.html"
 
     @property
-    def profile_path(self) -> Path:
-        """Page of the data profile."""
-        return self.folder / "profile.html"
+    def page_path(self) -> Path:
+        """The checks and the data profile on one page that needs no network."""
+        return self.folder / "quality.html"
 
     @property
     def failed(self) -> list[CheckResult]:
@@ -94,7 +100,7 @@ class QualityReport:
             "completeness": round(self.completeness, 6),
             "consistency": round(self.consistency, 6),
             "docs": str(self.docs_path),
-            "profile": str(self.profile_path),
+            "page": str(self.page_path),
             "seconds": round(self.seconds, 2),
         }
 
@@ -108,7 +114,7 @@ class QualityReport:
             return
         first, others = self.failed[0], len(self.failed) - 1
         more = f"; {others} more of {len(self.results)} expectations failed" if others else ""
-        raise DataQualityError(f"{first.message}{more}. Nothing was published. Data Docs: {self.docs_path}")
+        raise DataQualityError(f"{first.message}{more}. Nothing was published. All checks: {self.page_path}")
 
 
 def validate(
@@ -229,7 +235,9 @@ def _write(report: QualityReport, profiles: Mapping[str, Mapping[str, Any]]) -> 
         "consistency": report.consistency,
         "tables": profiles,
     }
-    profile.write_profile(document, report.folder)
+    report.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(report.folder / "profile.json", json.dumps(document, indent=1, default=str, allow_nan=False))
+    write_whole(report.page_path, quality_page(report, profiles))
     results = [
         {
             "check": result.check.key,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from evergreen_airflow.failures import fails_plainly
-from evergreen_airflow.links import DataDocsLink, report_url
+from evergreen_airflow.links import DataDocsLink, QualityLink, report_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,7 +24,7 @@ class GreatExpectationsOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("staged", "accept_volume")
-    operator_extra_links = (DataDocsLink(),)
+    operator_extra_links = (QualityLink(), DataDocsLink())
 
     def __init__(self, *, suite: str, staged: Any, accept_volume: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -32,6 +32,7 @@ class GreatExpectationsOperator(BaseOperator):
         self.staged = staged
         self.accept_volume = accept_volume
         self.docs_url = ""
+        self.quality_url = ""
 
     @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
@@ -48,6 +49,7 @@ class GreatExpectationsOperator(BaseOperator):
             accept_volume=self.accept_volume.lower() == "true",
         )
         self.docs_url = report_url(settings, report.docs_path)
+        self.quality_url = report_url(settings, report.page_path)
         summary: dict[str, Any] = report.summary()
         report.raise_if_failed()
         return summary

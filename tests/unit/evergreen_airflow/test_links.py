@@ -4,11 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from evergreen_airflow.links import DataDocsLink, MlflowLink, ReportLink, report_url
+from evergreen_airflow.links import DataDocsLink, MlflowLink, QualityLink, ReportLink, report_url
 
 
 @pytest.mark.parametrize(
-    ("link", "attribute"), [(DataDocsLink(), "docs_url"), (ReportLink(), "report_url"), (MlflowLink(), "mlflow_url")]
+    ("link", "attribute"),
+    [
+        (DataDocsLink(), "docs_url"),
+        (QualityLink(), "quality_url"),
+        (ReportLink(), "report_url"),
+        (MlflowLink(), "mlflow_url"),
+    ],
 )
 def test_a_link_is_what_its_operator_noted(link, attribute):
     key = SimpleNamespace()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from evergreen.quality.outliers import outlier_share
-from evergreen.quality.profile import completeness, consistency, profile_table, write_profile
+from evergreen.quality.profile import completeness, consistency, profile_table
 from evergreen.quality.rows import Contents, Rows
 
 FRAME = pd.DataFrame(
@@ -72,13 +71,6 @@ def test_completeness_counts_cells_but_those_that_are_empty_by_contract(rows: Ro
 def test_consistency_is_the_share_of_rules_that_hold() -> None:
     assert consistency({"a": (1, 10), "b": (0, 10)}) == pytest.approx(0.95)
     assert consistency({}) == 1.0
-
-
-def test_the_page_escapes_what_the_data_says(rows: Rows, tmp_path: Path) -> None:
-    tables = {"t<i>": profile_table(rows, "t")}
-    page = write_profile({"suite": "s", "completeness": 0.5, "consistency": 1.0, "tables": tables}, tmp_path / "out")
-    assert "t&lt;i&gt;: 5 rows" in page.read_text()
-    assert json.loads((page.parent / "profile.json").read_text())["tables"] == tables
 
 
 def test_infinity_is_text_in_json(tmp_path: Path) -> None:

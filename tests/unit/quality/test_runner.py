@@ -230,7 +230,7 @@ def test_the_error_names_expectation_observed_and_limit_in_one_line(outcome: Run
         report.raise_if_failed()
     assert str(stopped.value) == (
         "transactions: blank_keys (a blank key is no key) is 1, allowed is exactly 0; "
-        f"2 more of 23 expectations failed. Nothing was published. Data Docs: {report.docs_path}"
+        f"2 more of 23 expectations failed. Nothing was published. All checks: {report.page_path}"
     )
 
 
@@ -238,7 +238,7 @@ def test_the_report_is_kept(outcome: Run, settings: Settings) -> None:
     report = outcome("transactions", {"transactions": lines()})
     assert report.folder == settings.home_path / "reports" / "quality" / "transactions" / "test"
     assert report.docs_path.read_text().count("transactions") > 2
-    assert "unit_price" in report.profile_path.read_text()
+    assert "unit_price" in report.page_path.read_text()
     kept = json.loads((report.folder / "report.json").read_text())
     assert kept["success"] is True
     assert {entry["check"] for entry in kept["results"]} == {
@@ -301,7 +301,7 @@ def test_a_large_table_is_profiled_by_its_sample(
     table = json.loads((report.folder / "profile.json").read_text())["tables"]["transactions"]
     assert table["rows"] == 5000
     assert table["read_rows"] == pytest.approx(1000, rel=0.15)
-    assert "5,000 rows, figures of a sample of" in report.profile_path.read_text()
+    assert "5,000 rows, figures of a sample of" in report.page_path.read_text()
 
 
 def test_days_beyond_the_covered_ones_are_not_history(

@@ -62,7 +62,11 @@ class TrainingSettings(Section):
         description="A pair is a unit if it was bought within so many days. Features are made for 365: another value "
         "is refused.",
     )
-    step_days: int = Field(7, ge=1, description="Days between the `as_of`s of a training set; the newest may be nearer or farther by half of it.")
+    step_days: int = Field(
+        7,
+        ge=1,
+        description="Days between the `as_of`s of a training set; the newest may be nearer or farther by half of it.",
+    )
     steps: int = Field(8, ge=1, le=52, description="Number of training `as_of`s before the embargo.")
     min_steps: int = Field(
         2, ge=1, le=52, description="Where history is short, at least so many `as_of`s, else an error."

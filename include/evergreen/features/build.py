@@ -84,7 +84,9 @@ def plan_build(settings: Settings, day: date) -> Plan:
     changed_from = _earliest_change(lake, tables, transactions, transform)
     have = set.intersection(*(set(tables[name].digests) for name in SNAPSHOTS))
     kept = {found for name in SNAPSHOTS for found in tables[name].digests}
-    wanted = {as_of - timedelta(days=1) for as_of in grid(day, settings.training).dates}
+    # The newest day's too: pairs are folded up to it, and the online store serves the newest day that there is, also
+    # while a backfill ingests faster than features follow.
+    wanted = {days[-1], *(as_of - timedelta(days=1) for as_of in grid(day, settings.training).dates)}
     stale = set() if changed_from is None else {found for found in kept if found >= changed_from}
     snapshots = {found for found in wanted - have if days[0] <= found <= days[-1]} | stale
     return Plan(day, transactions, tables, transform, days[0], days[-1], changed_from, tuple(sorted(snapshots)))

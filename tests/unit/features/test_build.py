@@ -13,6 +13,7 @@ import pytest
 from evergreen.errors import LakeError
 from evergreen.features.build import FOLDED, SNAPSHOTS, TABLES, plan_build, stage_features
 from evergreen.features.grid import grid
+from evergreen.features.materialize import newest_as_of
 from evergreen.lake import Lake, latest_release, publish
 from evergreen.lake.staged_set import publish_set
 from evergreen.settings import Settings
@@ -191,6 +192,20 @@ def test_an_older_day_gets_the_snapshots_of_its_own_grid_alone(spark: SparkSessi
     released = latest_release(lake, "features")
     assert released is not None
     assert released.day == last
+
+
+def test_a_day_built_while_newer_ones_are_ingested_leaves_a_release_that_can_go_online(
+    spark: SparkSession, small: Settings
+) -> None:
+    """A backfill ingests faster than features follow: the first build folds days whose own builds are still to come."""
+    lake, last = Lake(small.lake_path), FIRST + 9 * DAY
+    publish_lines(lake, history(seed=9, days=10), last)
+    build(spark, small, FIRST + 7 * DAY)
+    released = latest_release(lake, "features")
+    assert released is not None
+    assert newest_as_of(lake, released) == last + DAY
+    for table in ("pair_features", *SNAPSHOTS):
+        assert lake.table(table, released.versions[table]).days()[-1] == last
 
 
 def test_settings_that_change_rows_build_everything_anew(spark: SparkSession, small: Settings) -> None:

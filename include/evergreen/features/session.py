@@ -37,9 +37,10 @@ def spark_options(spark: SparkSettings) -> dict[str, str]:
 
 def _cluster_options(spark: SparkSettings) -> dict[str, str]:
     """What only a cluster needs; it changes no row."""
-    options = {}
+    options: dict[str, str] = {}
     if not spark.master.startswith("local"):
         options |= {
+            "spark.driver.bindAddress": "0.0.0.0",  # executors come by another network than this host's name says
             "spark.executor.memory": f"{spark.executor_memory_gib}g",
             "spark.executor.extraJavaOptions": JAVA_OPTIONS,
         }

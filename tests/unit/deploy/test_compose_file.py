@@ -1,0 +1,72 @@
+"""docker-compose.yaml keeps what it promises: limits, no privileges, no secret in the environment, closed networks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from evergreen.settings.tree import PROJECT
+
+TEXT = (PROJECT / "docker-compose.yaml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PUBLISHED = {"api-server", "serving"}
+STARTS_AS_ROOT = {"postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}, "redis-init": {"CHOWN"}}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_limits_and_no_privileges(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert {"mem_limit", "pids_limit"} <= set(service)
+    assert set(service.get("cap_add", ())) == STARTS_AS_ROOT.get(name, set())
+    assert not {"privileged", "pid", "ipc", "devices", "userns_mode"} & set(service)
+    assert not service["image"].endswith(":latest")
+    assert ":" in service["image"]
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if not name.endswith("-init")])
+def test_every_service_that_stays_is_checked_and_restarted(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_only_two_doors_are_published_and_on_this_machine_alone() -> None:
+    assert {name for name, service in SERVICES.items() if "ports" in service} == PUBLISHED
+    assert all(
+        port.startswith("${EVERGREEN_BIND:-127.0.0.1}:") for name in PUBLISHED for port in SERVICES[name]["ports"]
+    )
+
+
+def test_all_networks_but_the_front_are_closed() -> None:
+    closed = {name for name, network in COMPOSE["networks"].items() if network.get("internal")}
+    assert set(COMPOSE["networks"]) - closed == {"front"}
+    assert {name for name, service in SERVICES.items() if "front" in service.get("networks", ())} == PUBLISHED
+
+
+def test_the_engine_is_reached_by_the_broker_and_the_broker_by_the_workers_alone() -> None:
+    assert {name for name, service in SERVICES.items() if "docker.sock" in str(service.get("volumes"))} == {"broker"}
+    assert {name for name, service in SERVICES.items() if "engine" in service.get("networks", ())} == {
+        "broker",
+        "worker",
+    }
+
+
+def test_no_secret_stands_in_an_environment() -> None:
+    """Names that mean a secret must end in _CMD or _FILE, or name a place."""
+    for name, service in SERVICES.items():
+        for key, value in (service.get("environment") or {}).items():
+            if re.search(r"PASSWORD|SECRET|FERNET|SQL_ALCHEMY_CONN|BROKER_URL|RESULT_BACKEND|LEDGER_URL", key):
+                assert key.endswith(("_CMD", "_FILE")), f"{name}: {key}={value}"
+                assert "/run/secrets/" in value or value == "/tmp/passwords.json", f"{name}: {key}={value}"
+
+
+def test_older_and_newer_compose_can_read_it() -> None:
+    assert "name" not in COMPOSE
+    assert "include" not in COMPOSE
+    assert not re.search(r"^(\s*)<<: .*\n\1<<: ", TEXT, re.MULTILINE), "newer ones refuse a key twice"

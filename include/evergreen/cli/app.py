@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evergreen.cli import bench, data, docs, loop, parts, registry, workspaces
+from evergreen.cli import bench, data, deploy, docs, images, loop, parts, registry, workspaces
 from evergreen.jobs.entry import told_plainly
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ app.command("sample")(data.sample)
 app.command("rollback")(registry.rollback)
 app.add_typer(registry.ledger, name="ledger")
 app.add_typer(workspaces.workspace, name="workspace")
+app.command("deploy")(deploy.deploy)
+app.add_typer(images.images, name="images")
 app.command("bench")(bench.bench)
 app.command("docs")(docs.docs)
 

@@ -87,6 +87,10 @@ class Engine:
         """Is an image there?"""
         return self._ask("image", "inspect", name).returncode == 0
 
+    def has_volume(self, name: str) -> bool:
+        """Is a volume there?"""
+        return self._ask("volume", "inspect", name).returncode == 0
+
     def run_compose(self, arguments: Sequence[str], environment: Mapping[str, str], *, given: str = "") -> str:
         """Runs Compose in the project's folder and gives its output.
 

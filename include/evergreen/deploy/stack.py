@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +19,7 @@ from urllib.request import ProxyHandler, build_opener
 from evergreen.deploy.checks import Machine, check_disk, check_gpu, check_memory, check_port, refuse
 from evergreen.deploy.engine import Engine, ServiceState
 from evergreen.deploy.images import build, image_name
-from evergreen.deploy.secrets import Secrets
+from evergreen.deploy.secrets import GENERATED, Secrets
 from evergreen.deploy.sources import image_tag, revision
 from evergreen.errors import DeployError, PlatformError
 from evergreen.platform.airflow import CONSUMERS_FIRST
@@ -118,6 +120,7 @@ class Stack:
         self.engine.version()
         machine = Machine.of(self.engine.info())
         running = {state.service for state in self.engine.states(self.project) if state.status == "running"}
+        self._check_volume()
         names = ("EVERGREEN_AIRFLOW_PORT", "EVERGREEN_SERVING_PORT")
         taken = [
             partial(check_port, self.address, port, setting)
@@ -190,6 +193,21 @@ class Stack:
         """State of every service."""
         return self.engine.states(self.project)
 
+    @property
+    def _passwords(self) -> str:
+        """Digest of the passwords that the databases were made with."""
+        names = [name for name in GENERATED if name.endswith(("_db_password", "postgres_password"))]
+        return hashlib.sha256("\n".join(self.secrets.read(name) for name in sorted(names)).encode()).hexdigest()
+
+    def _check_volume(self) -> None:
+        """Databases keep the passwords that they were made with: other ones would be refused minutes later."""
+        volume, note = f"{self.project}_postgres", self.folder / "passwords.sha256"
+        if self.engine.has_volume(volume) and (not note.exists() or note.read_text() != self._passwords):
+            raise DeployError(
+                f"the databases in volume {volume} were made with other passwords than those in {self.secrets.folder}: "
+                f"put those back, or docker volume rm {volume}, which loses what is in it"
+            )
+
     def _build(self, tag: str, release: dict[str, Any]) -> None:
         for target in IMAGES:
             image = image_name(target, tag)
@@ -201,9 +219,11 @@ class Stack:
         started = time.monotonic()
         variables = self.variables(release["tag"], release["gpus"])
         self._write_env(variables)
+        (self.folder / "passwords.sha256").write_text(self._passwords)
         self.say("starting the services")
-        self.engine.run_compose(["up", "-d", "--remove-orphans"], variables)
-        self._wait(started)
+        with ThreadPoolExecutor(1) as pool:  # Compose itself waits for what others depend on, and says nothing
+            starting = pool.submit(self.engine.run_compose, ["up", "-d", "--remove-orphans"], variables)
+            self._wait(started, starting)
         release["seconds"]["start"] = round(time.monotonic() - started, 1)
         self.say("trying the public doors")
         self._smoke_test()
@@ -212,7 +232,7 @@ class Stack:
         self._note(release, operation)
         self._record(release, operation, variables)
 
-    def _wait(self, started: float) -> None:
+    def _wait(self, started: float, starting: Future[str]) -> None:
         told: set[str] = set()
         while True:
             states = self.states()
@@ -221,8 +241,10 @@ class Stack:
                     told.add(state.service)
                     self.say(f"{state.service} {state.text} after {time.monotonic() - started:.0f} s")
             waiting = [state for state in states if not state.ready]
-            if states and not waiting:
-                return
+            if starting.done():
+                starting.result()
+                if not waiting:
+                    return
             if time.monotonic() - started > HEALTHY_SECONDS:
                 seen = ", ".join(f"{state.service} {state.text}" for state in waiting)
                 raise DeployError(

@@ -236,6 +236,7 @@ class Stack:
         told: set[str] = set()
         while True:
             states = self.states()
+            told &= {state.service for state in states if state.ready}  # the release before may be up still
             for state in states:
                 if state.ready and state.service not in told:
                     told.add(state.service)

@@ -27,8 +27,13 @@ def lock_digest() -> str:
 
 def settings_digest(settings: Settings) -> str:
     """SHA-256 of the settings that a result may depend on: all but where things lie, run and are shown."""
-    nowhere = {"home", "logging", "airflow", "mlflow", "spark", "container", "maintenance"}
-    document = settings.model_dump(mode="json", exclude={**dict.fromkeys(nowhere, True), "training": {"runtime"}})
+    nowhere = {"home", "logging", "airflow", "mlflow", "spark", "container", "maintenance", "broker"}
+    parts = {
+        "feature_store": {"registry_url", "online_url"},
+        "promotion": {"ledger_url"},
+        "training": {"runtime"},
+    }  # URLs hold passwords
+    document = settings.model_dump(mode="json", exclude={**dict.fromkeys(nowhere, True), **parts})
     return digest_json(document)
 
 

@@ -13,8 +13,12 @@ from evergreen.settings.tree import PROJECT
 TEXT = (PROJECT / "docker-compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-PUBLISHED = {"api-server", "serving"}
-STARTS_AS_ROOT = {"postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}, "redis-init": {"CHOWN"}}
+PUBLISHED = {"api-server", "serving", "grafana"}
+STARTS_AS_ROOT = {
+    "postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"},
+    "redis-init": {"CHOWN"},
+    "monitoring-init": {"CHOWN"},
+}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -36,7 +40,7 @@ def test_every_service_that_stays_is_checked_and_restarted(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-def test_only_two_doors_are_published_and_on_this_machine_alone() -> None:
+def test_only_the_doors_are_published_and_on_this_machine_alone() -> None:
     assert {name for name, service in SERVICES.items() if "ports" in service} == PUBLISHED
     assert all(
         port.startswith("${EVERGREEN_BIND:-127.0.0.1}:") for name in PUBLISHED for port in SERVICES[name]["ports"]

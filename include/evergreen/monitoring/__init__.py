@@ -1,0 +1,1 @@
+"""What watches the platform: figures of the loop, as Prometheus reads them."""

@@ -39,7 +39,7 @@ def test_a_client_that_cannot_build_is_passed_over(tmp_path: Path) -> None:
 
 def test_without_an_engine_one_line_says_so(tmp_path: Path) -> None:
     silent = client(tmp_path, "silent", "echo cannot connect >&2; exit 1")
-    with pytest.raises(DeployError, match=r"silent reaches no engine; .*absent reaches no engine\. Start the engine first"):
+    with pytest.raises(DeployError, match=r"silent reaches no engine; .*absent reaches no engine\. Start"):
         find_docker([silent, str(tmp_path / "absent")])
     with pytest.raises(DeployError, match="no client on PATH"):
         find_docker([])

@@ -73,6 +73,10 @@ class DeployError(PlatformError):
     """A deployment cannot start, did not become healthy, or cannot go back."""
 
 
+class BackupError(PlatformError):
+    """A backup cannot be made, is not whole, or cannot be restored where it should be: nothing was changed."""
+
+
 class DiskFullError(PlatformError):
     """A file could not be written for lack of space: what was there before stays, what was begun does not count."""
 

@@ -26,7 +26,7 @@ ORDER = {
     "promote_model": ["drift", "judge", "approve", "promote"],
     "score_batch": ["score"],
     "rollback_model": ["rollback"],
-    "maintain_platform": [("vacuum", "files", "history", "reap"), "summary"],
+    "maintain_platform": [("vacuum", "files", "history", "reap"), "summary", "backup", "drill"],
 }
 HEAVY = ("pandas", "pyarrow", "numpy", "deltalake", "duckdb", "feast", "mlflow", "evidently", "great_expectations")
 HEAVY += ("pyspark", "sklearn", "xgboost", "fastapi", "pydantic_settings")

@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"promotion"}),
     frozenset({"serving", "monitoring", "experiments", "broker"}),
     frozenset({"jobs", "platform"}),
+    frozenset({"backup"}),
     frozenset({"deploy"}),
     frozenset({"cli"}),
 )

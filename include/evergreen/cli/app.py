@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evergreen.cli import bench, data, deploy, docs, images, loop, parts, registry, workspaces
+from evergreen.cli import backup, bench, data, deploy, docs, images, loop, parts, registry, workspaces
 from evergreen.jobs.entry import told_plainly
 
 app = typer.Typer(
@@ -35,9 +35,11 @@ app.command("rollback")(registry.rollback)
 app.add_typer(registry.ledger, name="ledger")
 app.add_typer(workspaces.workspace, name="workspace")
 app.command("deploy")(deploy.deploy)
-app.add_typer(images.images, name="images")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("bench")(bench.bench)
 app.command("docs")(docs.docs)
+app.add_typer(images.images, name="images")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from evergreen.settings.backup import BackupSettings
 from evergreen.settings.base import Section
 from evergreen.settings.broker import BrokerSettings
 from evergreen.settings.container import ContainerSettings
@@ -48,6 +49,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     promotion: PromotionSettings = Field(default_factory=PromotionSettings)
     maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
+    backup: BackupSettings = Field(default_factory=BackupSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
     airflow: AirflowSettings = Field(default_factory=AirflowSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)

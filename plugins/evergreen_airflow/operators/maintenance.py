@@ -20,7 +20,7 @@ ENGINE_SECONDS = 20
 RUNNING = frozenset({"running", "restarting"})
 
 
-class _CleanUpOperator(BaseOperator):
+class CleanUpOperator(BaseOperator):
     """What all of them share.
 
     :param only_count: `True` (as text, from a param) removes nothing. Templated.
@@ -33,11 +33,12 @@ class _CleanUpOperator(BaseOperator):
         self.only_count = only_count
 
     @property
-    def _dry_run(self) -> bool:
+    def dry_run_asked(self) -> bool:
+        """True where nothing may be removed."""
         return self.only_count.lower() == "true"
 
 
-class VacuumOperator(_CleanUpOperator):
+class VacuumOperator(CleanUpOperator):
     """Frees files of the lake that no newest release, registered model, training set or evidence needs."""
 
     @fails_plainly
@@ -50,11 +51,11 @@ class VacuumOperator(_CleanUpOperator):
 
         settings = load_settings()
         lake, days = Lake(settings.lake_path), settings.lake.retention_days
-        removed = vacuum(lake, pinned_versions(settings), retention_days=days, dry_run=self._dry_run)
+        removed = vacuum(lake, pinned_versions(settings), retention_days=days, dry_run=self.dry_run_asked)
         return [{"what": f"files of table {name}", "removed": count} for name, count in removed.items() if count]
 
 
-class CleanFilesOperator(_CleanUpOperator):
+class CleanFilesOperator(CleanUpOperator):
     """Removes what killed tasks left half-written, notes of what was staged long ago, and old logs."""
 
     @fails_plainly
@@ -64,7 +65,7 @@ class CleanFilesOperator(_CleanUpOperator):
         from evergreen.settings import load_settings
 
         settings = load_settings()
-        keep, dry_run = settings.maintenance, self._dry_run
+        keep, dry_run = settings.maintenance, self.dry_run_asked
         return [
             _row("leftovers", remove_leftovers(settings, days_ago(keep.leftover_days), dry_run=dry_run)),
             _row(
@@ -75,7 +76,7 @@ class CleanFilesOperator(_CleanUpOperator):
         ]
 
 
-class CleanHistoryOperator(_CleanUpOperator):
+class CleanHistoryOperator(CleanUpOperator):
     """Removes Airflow's records of old runs by `airflow db clean`; skips where tasks cannot reach its database."""
 
     @fails_plainly
@@ -91,10 +92,10 @@ class CleanHistoryOperator(_CleanUpOperator):
                 "Airflow's records are in a database that tasks may not reach. Where the scheduler runs: airflow db "
                 f"clean --clean-before-timestamp {before:%Y-%m-%d} --skip-archive --yes"
             )
-        return [_row("Airflow's records", clean_history(settings, before, dry_run=self._dry_run))]
+        return [_row("Airflow's records", clean_history(settings, before, dry_run=self.dry_run_asked))]
 
 
-class ReapContainersOperator(_CleanUpOperator):
+class ReapContainersOperator(CleanUpOperator):
     """Removes trainer containers that no running task waits for; skips where no engine answers."""
 
     @fails_plainly
@@ -121,13 +122,13 @@ class ReapContainersOperator(_CleanUpOperator):
             listed, {(task, None) for task in running_tasks(context, {one.task for one in owners})}, workspace
         )
         for identifier in found:
-            self.log.info("%s container %s", "would remove" if self._dry_run else "removing", identifier[:12])
-            if not self._dry_run:
+            self.log.info("%s container %s", "would remove" if self.dry_run_asked else "removing", identifier[:12])
+            if not self.dry_run_asked:
                 engine.remove_container(identifier, force=True)
         return [{"what": "containers of dead tasks", "removed": len(found)}]
 
 
-class SummaryOperator(_CleanUpOperator):
+class SummaryOperator(CleanUpOperator):
     """Shows what was removed as one table.
 
     :param rows: what the others returned; None for those that skipped. Templated.
@@ -144,7 +145,7 @@ class SummaryOperator(_CleanUpOperator):
         """Logs the table and returns it."""
         rows = [row for part in self.rows for row in part or []]
         width = max((len(row["what"]) for row in rows), default=0)
-        self.log.info("would be removed:" if self._dry_run else "removed:")
+        self.log.info("would be removed:" if self.dry_run_asked else "removed:")
         for row in rows:
             size = f"{row['bytes'] / 1024**2:10.1f} MiB" if row.get("bytes") else ""
             self.log.info("  %s %8d %s", row["what"].ljust(width), row["removed"], size)

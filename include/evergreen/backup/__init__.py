@@ -1,0 +1,1 @@
+"""Backups of a workspace: a folder with a manifest, and the way back."""

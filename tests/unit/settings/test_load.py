@@ -40,7 +40,7 @@ def test_every_key_has_a_description() -> None:
     assert bare == [], "give each of these a Field(..., description=...): the settings reference is made from it"
 
 
-@pytest.mark.parametrize("name", ["local", "dev"])
+@pytest.mark.parametrize("name", ["local", "dev", "compose"])
 def test_the_profiles_that_we_ship_load(name: str) -> None:
     assert load_settings(name).profile == name
 
@@ -78,7 +78,7 @@ def test_home_comes_from_the_environment(home: Path) -> None:
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match=r"profile 'lokal' is unknown, must be one of: dev, local"):
+    with pytest.raises(SettingsError, match=r"profile 'lokal' is unknown, must be one of: compose, dev, local"):
         load_settings("lokal")
 
 

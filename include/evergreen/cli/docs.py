@@ -18,7 +18,7 @@ def docs(
     context: typer.Context,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 names stale pages.")] = False,
 ) -> None:
-    """Write docs/reference from the commands, settings, DAGs, tables and features as they are."""
+    """Write docs/reference from the commands, settings, DAGs, tables, features and benchmarks as they are."""
     from evergreen.settings.tree import PROJECT
 
     made = reference_pages(cast("TyperGroup", context.find_root().command), PROJECT)
@@ -36,12 +36,13 @@ def reference_pages(group: TyperGroup, project: Path) -> dict[str, str]:
 
     Args:
         group: the command line's commands.
-        project: folder with `evergreen`, `dags` and `plugins`.
+        project: folder with `evergreen`, `dags`, `plugins` and `benchmarks`.
     """
     from evergreen.cli.reference.commands import commands_page
     from evergreen.cli.reference.dags import dags_page
     from evergreen.cli.reference.lake import features_page, tables_page
     from evergreen.cli.reference.settings import settings_page
+    from evergreen.cli.reference.sizing import sizing_page
 
     pages = {
         "commands": commands_page(group, project / "evergreen"),
@@ -49,6 +50,7 @@ def reference_pages(group: TyperGroup, project: Path) -> dict[str, str]:
         "dags": dags_page(project / "dags", project / "plugins" / "evergreen_airflow" / "defaults.py"),
         "tables": tables_page(),
         "features": features_page(),
+        "sizing": sizing_page(project / "benchmarks"),
     }
     return {f"docs/reference/{name}.md": text for name, text in pages.items()}
 

@@ -47,8 +47,8 @@ def test_check_names_stale_pages_and_writes_nothing(tmp_path: Path, monkeypatch:
     assert isinstance(missing.exception, EvergreenError)
     assert not (tmp_path / "docs").exists()
 
-    assert "5 pages, 5 renewed" in run(app, ["docs"]).output
-    assert "5 pages, all current" in run(app, ["docs", "--check"]).output
+    assert "6 pages, 6 renewed" in run(app, ["docs"]).output
+    assert "6 pages, all current" in run(app, ["docs", "--check"]).output
 
     (tmp_path / "docs/reference/tables.md").write_text("# Tables")
     stale = run(app, ["docs", "--check"])

@@ -5,10 +5,11 @@ Each test brings a broken variant that it must notice.
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ import pytest
 import evergreen.backup.contents as contents
 import evergreen.backup.make as make
 import evergreen.backup.restore as restoring
+from evergreen.backup import swap
 from evergreen.backup.check import verify
 from evergreen.backup.make import make_backup
 from evergreen.backup.manifest import write_manifest
@@ -64,19 +66,44 @@ def control(*values: Any, why: str) -> Any:
     return pytest.param(*values, id=f"control: {why}", marks=pytest.mark.xfail(strict=True, reason=f"control: {why}"))
 
 
-def killed_after(seconds: float, work: Callable[[], object]) -> bool:
-    """Whether a child process that does this work was killed before it ended."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
+CHILD = """
+import sys
+from evergreen.promotion import pins
+from evergreen.settings import load_settings
+from tests.faults import test_backup_faults as here
+pins.registered_tables = lambda _: []
+work, broken, argument = sys.argv[1:]
+if broken:
+    getattr(here, broken)(here.pytest.MonkeyPatch())
+print("ready", flush=True)
+getattr(here, work)(load_settings("local"), here.Path(argument))
+"""
+
+
+def killed_after(seconds: float, work: Callable[[Settings, Path], object], broken: Any, argument: Path) -> bool:
+    """Whether a process of its own that does this work was killed before it ended."""
+    name = broken.__name__ if broken else ""
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, work.__name__, name, str(argument)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
     time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    child.kill()
+    child.communicate()
+    return child.returncode == -signal.SIGKILL
+
+
+def back_up(settings: Settings, _: Path) -> None:
+    """What a killed backup was doing."""
+    make_backup(settings)
+
+
+def replace_home(settings: Settings, backup: Path) -> None:
+    """What a killed restore was doing."""
+    restore(settings, backup, replace=True)
 
 
 def manifest_first(patch: pytest.MonkeyPatch) -> None:
@@ -105,7 +132,7 @@ def test_a_killed_backup_is_none_and_the_next_one_cleans_up(
         if broken:
             broken(patch)
         for share in (0.1, 0.3, 0.5, 0.7, 0.9):
-            killed += killed_after(usual * share, lambda: make_backup(whole))
+            killed += killed_after(usual * share, back_up, broken, folder)
             for path in backups(folder):
                 verify(whole, path)
     assert killed >= 2, "nothing was killed: nothing was shown"
@@ -290,7 +317,9 @@ def test_a_killed_restore_leaves_the_home_or_can_be_finished(
         if broken:
             broken(patch)
         for share in (0.2, 0.4, 0.6, 0.8):
-            killed += killed_after(usual * share, lambda: restore(whole, backup, replace=True))
+            killed += killed_after(usual * share, replace_home, broken, backup)
+            if swap.begun(whole.home_path):  # killed while it was put in place: again finishes that
+                replace_home(whole, backup)
             assert seen(whole) == before
     assert killed >= 2, "nothing was killed: nothing was shown"
     restore(whole, backup, replace=True)

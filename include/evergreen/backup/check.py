@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from evergreen.backup.contents import newest_releases
 from evergreen.backup.ledger_rows import import_rows, read_rows
 from evergreen.backup.manifest import HOME, MANIFEST, Manifest, digest_of, read_manifest
 from evergreen.backup.steps import Steps
@@ -136,6 +137,9 @@ def _check_lake(lake: Lake, manifest: Manifest) -> int:
     newest = lake.versions()
     if newest != dict(manifest.tables):
         raise BackupError(f"the lake's tables are at {newest}, expected {dict(manifest.tables)}: use another backup")
+    seen = {name: one.digest for name, one in newest_releases(lake).items()}
+    if seen != (wanted_releases := {name: release["digest"] for name, release in manifest.releases.items()}):
+        raise BackupError(f"the lake's releases are {seen}, expected {wanted_releases}: use another backup")
     read: set[Path] = set()
     for name, wanted in versions.items():
         for version in wanted:

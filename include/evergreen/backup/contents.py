@@ -25,6 +25,7 @@ NOTES = ("loaded.json", REMEMBERED, OWNER)
 REPORTS = ("evaluations", "reports")
 LOG = "_delta_log"
 _DIGEST_DIGITS = 64
+_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ def lake_part(settings: Settings) -> LakePart:
             "what backs up its disk, or set settings.lake.location"
         )
     lake = Lake(settings.lake_path)
-    listed = lake.table("releases")
-    names = sorted(set(listed.read(columns=["name"])["name"].to_pylist()))
-    releases = {name: found for name in names if (found := latest_release(lake, name))}
+    version, releases = _releases(lake)
     tables = lake.versions()
+    if version is not None:
+        tables["releases"] = version
     for table in tables:
         released = [one.versions[table] for one in releases.values() if table in one.versions]
         tables[table] = max(released, default=tables[table])
@@ -86,6 +87,21 @@ def lake_part(settings: Settings) -> LakePart:
         for version in {newest, *(pin for pin in pins.get(table, ()) if pin <= newest)}:
             files.update(root / file.path for file in lake.table(table, version).files)
     return LakePart(tables, releases, tuple(sorted(files)))
+
+
+def newest_releases(lake: Lake) -> dict[str, Release]:
+    """The newest release of each name."""
+    names = sorted(set(lake.table("releases").read(columns=["name"])["name"].to_pylist()))
+    return {name: found for name in names if (found := latest_release(lake, name))}
+
+
+def _releases(lake: Lake) -> tuple[int | None, dict[str, Release]]:
+    """The newest releases, and the version of their table that holds just these."""
+    for _ in range(_TRIES):
+        version, found = lake.table("releases").version, newest_releases(lake)
+        if lake.table("releases").version == version:
+            return version, found
+    raise BackupError(f"releases were made {_TRIES} times while they were read: expected a pause. Run it again")
 
 
 def _commit(path: Path) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from evergreen.backup import swap
 from evergreen.backup.check import check_home, standing_alone, verify
@@ -83,12 +85,9 @@ def restore(
             done = _restore(target, backup, steps, replace=replace)
     except Exception as error:
         if had_ledger and not swap.begun(home):
-            _note(
-                target,
-                backup,
-                began,
-                Entry("restore", outcome=FAILURE, error_detail=f"{type(error).__name__}: {error}"),
-            )
+            refused = Entry("restore", outcome=FAILURE, error_detail=f"{type(error).__name__}: {error}")
+            with suppress(SQLAlchemyError, OSError):  # a ledger that cannot be read may be why it is restored
+                _note(target, backup, began, refused)
         raise
     _note(
         target,

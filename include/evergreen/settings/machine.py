@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 1024**3
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,44 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Cores by affinity, memory by the cgroup limit where there is one (containers), else by the system."""
+    """Cores by affinity and memory by the system, less where a container's limits say so."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        memory = min(memory, int(text))
-    return Machine(cores, memory)
+    limits = container_limits()
+    return Machine(min(cores, limits.cores or cores), min(memory, limits.memory_bytes or memory))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a container may use; None where nothing is said."""
+
+    cores: int | None
+    memory_bytes: int | None
+
+
+def container_limits(cgroups: Path = CGROUPS) -> Limits:
+    """Limits of the kernel's control groups, version 2 (one folder) or 1 (a folder a controller).
+
+    A part of a core counts as a whole one: a process on one core has that to plan with. Version 1 says "no limit" with
+    -1 or with a number of bytes that no machine has.
+    """
+    quota, period = [*_words(cgroups / "cpu.max"), "", ""][:2]
+    memory = _number(cgroups / "memory.max")
+    if not quota:
+        quota, period = (" ".join(_words(cgroups / "cpu" / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
+    if memory is None:
+        memory = _number(cgroups / "memory" / "memory.limit_in_bytes")
+    limited = quota.isdigit() and period.isdigit() and int(quota) > 0 and int(period) > 0
+    return Limits(math.ceil(int(quota) / int(period)) if limited else None, memory)
+
+
+def _number(file: Path) -> int | None:
+    words = _words(file)
+    return int(words[0]) if words and words[0].isdigit() and int(words[0]) > 0 else None
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []

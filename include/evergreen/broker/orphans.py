@@ -3,6 +3,9 @@
 Whoever runs a container keeps a request open: the attached output, the followed log, or the wait for its end. When the
 last of them goes, the container has a short grace; then it is stopped, killed and removed. The same holds for what is
 found running when the broker starts.
+
+When the broker is told to stop, all of them end: with it goes the connection over which they are followed, and nobody
+would look after them.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 _STOP_SECONDS = 5
 _RETRY_SECONDS = 5.0
+_ALL_SECONDS = 15.0
 
 
 @dataclass
@@ -102,7 +106,7 @@ class Orphans:
             if found is None:
                 self.removed(container)
             elif not followed.followers and not self._is_given_time(followed, found["State"]):
-                await self._end(container, str(found["State"]["Status"]))
+                await self._end(container, str(found["State"]["Status"]), "nobody followed it")
         except (PlatformError, KeyError, ValueError) as error:
             followed.due = monotonic() + _RETRY_SECONDS
             LOG.warning("container %s could not be ended and is tried again: %s", container[:12], error)
@@ -116,13 +120,29 @@ class Orphans:
             followed.due = monotonic() + self._settings.finished_seconds
         return followed.due > monotonic()
 
-    async def _end(self, container: str, status: str) -> None:
+    async def end_all(self) -> None:
+        """Ends every container of ours, followed or not. What cannot be ended in time is left to the next broker."""
+        try:
+            async with asyncio.timeout(_ALL_SECONDS):
+                names = await self._engine.containers_with(own_labels(self._settings))
+                await asyncio.gather(*(self._end_now(name) for name in names))
+        except (PlatformError, TimeoutError) as error:
+            LOG.warning("containers could not be ended, the next broker will: %s", error or "the time was up")
+
+    async def _end_now(self, container: str) -> None:
+        try:
+            if found := await self._engine.inspect_container(container):
+                await self._end(container, str(found["State"]["Status"]), "the broker was told to stop")
+        except (PlatformError, KeyError, ValueError) as error:
+            LOG.warning("container %s could not be ended, the next broker will: %s", container[:12], error)
+
+    async def _end(self, container: str, status: str, reason: str) -> None:
         if status not in ("created", "exited", "dead"):
             await self._engine.request("POST", f"/containers/{container}/stop", query={"t": str(_STOP_SECONDS)})
         answer = await self._engine.request("DELETE", f"/containers/{container}", query={"force": "1", "v": "1"})
         if answer.status not in (204, 404):
             raise PlatformError(f"the Docker engine did not remove it: {answer.status} {answer.body[:200]!r}")
         self.removed(container)
-        why = f"it was {status} and nobody followed it"
+        why = f"it was {status} and {reason}"
         LOG.warning("container %s was removed: %s", container[:12], why)
         self._ended(container, why)

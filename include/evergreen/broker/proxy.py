@@ -69,6 +69,7 @@ class Broker:
         self._orphans = Orphans(self._engine, settings, reports.ended)
         self._creating = asyncio.Lock()
         self._connections = 0
+        self._stopping = False
 
     async def start(self) -> asyncio.Server:
         """Pins the images, adopts running containers, and listens.
@@ -81,12 +82,15 @@ class Broker:
         return await asyncio.start_server(self._serve, self._settings.host, self._settings.port)
 
     async def run(self, server: asyncio.Server) -> None:
-        """Serves until it is cancelled; then what was not yet reported is reported."""
+        """Serves until it is cancelled; then containers are ended, and what was not yet reported is reported."""
         try:
             async with server, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._orphans.run())
                 tasks.create_task(self._reports.run())
         finally:
+            async with self._creating:  # a container that is being made is seen afterwards, and none is made any more
+                self._stopping = True
+                await self._orphans.end_all()
             await self._reports.flush()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -167,6 +171,8 @@ class Broker:
         image = await self._images.resolve(config["Image"])
         body = json.dumps({**config, "Image": image["Id"]}).encode()
         async with self._creating:
+            if self._stopping:
+                raise PlatformError("the broker was told to stop and makes no more containers")
             there = len(await self._engine.containers_with(own_labels(self._settings)))
             if there >= self._settings.max_containers:
                 expected = f"must be fewer than {self._settings.max_containers} (settings.broker.max_containers)"

@@ -369,6 +369,19 @@ def test_a_killed_broker_leaves_no_container(
     assert wait_until(lambda: not is_there(place, container), 30)
 
 
+def test_a_broker_that_is_told_to_stop_ends_its_trainers(
+    place: Place, worker: Callable[[], tuple[subprocess.Popen[str], str]]
+) -> None:
+    """As `docker compose down` tells it, in the middle of training. The test above is the control."""
+    process, container = worker()
+    assert place.engine.inspect_container(container)["State"]["Running"]
+    began = monotonic()
+    assert place.kill_broker() == 0
+    print(f"stopped after {monotonic() - began:.1f} s")
+    assert not is_there(place, container)
+    process.wait(20)
+
+
 def test_the_operator_trains_through_the_broker(
     bare: Place, filled_training_set: TrainingSet, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -291,3 +291,43 @@ def test_what_ended_by_itself_is_removed_later(open_house: OpenHouse) -> None:
     house = open_house(lambda engine: ids.append(engine.add(OURS, "exited")), finished_seconds=1.0)
     assert wait_until(lambda: ids[0] not in house.engine.containers, 5)
     assert "stop" not in {line.rpartition("/")[2] for line in house.engine.asked}
+
+
+def test_when_the_broker_stops_it_ends_its_containers_followed_or_not(open_house: OpenHouse) -> None:
+    ids: dict[str, str] = {}
+
+    def prepare(engine: Any) -> None:
+        ids.update(other=engine.add({**OURS, "evergreen.broker": "another"}), done=engine.add(OURS, "exited"))
+
+    house = open_house(prepare, grace_seconds=40, start_seconds=300)
+    client = house.client
+    followed, waiting = create(client)["Id"], create(client)["Id"]
+    stream = client.attach(followed, stdout=True, stderr=True, stream=True)
+    client.start(followed)
+    assert next(stream) == b"hello\n"
+    assert {followed, waiting, ids["done"]} < set(house.engine.containers), "all are there before: control"
+    house.stop()
+    assert set(house.engine.containers) == {ids["other"]}
+    told = {entry.resources_affected[0]: entry.error_detail for entry in house.entries}
+    assert told[f"container:{followed}"] == "it was running and the broker was told to stop"
+    assert len(told) == 3
+
+
+def test_a_container_that_cannot_be_ended_keeps_no_other_one(
+    open_house: OpenHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = open_house(grace_seconds=40, start_seconds=300)
+    stubborn, other = create(house.client)["Id"], create(house.client)["Id"]
+    answer = house.engine._answer_container
+
+    async def refuse(method: str, parts: list[str], *rest: Any) -> None:
+        if method == "DELETE" and parts[1] == stubborn:
+            house.engine._send(rest[-1], 500, {"message": "device or resource busy"})
+        else:
+            await answer(method, parts, *rest)
+
+    house.engine._answer_container = refuse  # type: ignore[method-assign]
+    house.stop()
+    assert set(house.engine.containers) == {stubborn}
+    assert other not in house.engine.containers
+    assert "could not be ended, the next broker will" in caplog.text

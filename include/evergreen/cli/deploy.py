@@ -48,3 +48,5 @@ def deploy(
     console.print(f"{environment} {release['tag']}: {steps}")
     console.print(f"Airflow  {airflow}  (admin, approver, operator, viewer: passwords in {stack.secrets.folder})")
     console.print(f"serving  {serving}/health")
+    if monitoring:
+        console.print(f"Grafana  {stack.grafana_url}  (admin: password in {stack.secrets.folder / 'grafana_password'})")

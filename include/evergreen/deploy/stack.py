@@ -29,7 +29,9 @@ from evergreen.settings.tree import PROJECT
 IMAGES = ("airflow", "trainer", "serving", "broker")
 HEALTHY_SECONDS = 600.0
 POLL_SECONDS = 2.0
-PORTS = {"production": (8080, 8000), "staging": (8180, 8100)}
+PORTS = {"production": (8080, 8000, 3000), "staging": (8180, 8100, 3100)}
+PORT_NAMES = ("EVERGREEN_AIRFLOW_PORT", "EVERGREEN_SERVING_PORT", "EVERGREEN_GRAFANA_PORT")
+DOORS = ("api-server", "serving", "grafana")
 
 Say = Callable[[str], None]
 
@@ -73,11 +75,13 @@ class Stack:
         return Secrets(PROJECT / self.given.get("EVERGREEN_SECRETS", f"secrets/{self.options.environment}"))
 
     @property
-    def ports(self) -> tuple[int, int]:
-        """Published ports: Airflow's and serving's."""
-        airflow, serving = PORTS[self.options.environment]
-        chosen = (self.given.get("EVERGREEN_AIRFLOW_PORT"), self.given.get("EVERGREEN_SERVING_PORT"))
-        return int(chosen[0] or airflow), int(chosen[1] or serving)
+    def ports(self) -> tuple[int, int, int]:
+        """Published ports: Airflow's, serving's, and Grafana's where it is wanted."""
+        airflow, serving, grafana = (
+            int(self.given.get(name) or port)
+            for name, port in zip(PORT_NAMES, PORTS[self.options.environment], strict=True)
+        )
+        return airflow, serving, grafana
 
     @property
     def address(self) -> str:
@@ -87,8 +91,12 @@ class Stack:
     @property
     def urls(self) -> tuple[str, str]:
         """Public doors as seen from this machine."""
-        host = "127.0.0.1" if self.address in ("0.0.0.0", "") else self.address
-        return f"http://{host}:{self.ports[0]}", f"http://{host}:{self.ports[1]}"
+        return f"http://{self._host}:{self.ports[0]}", f"http://{self._host}:{self.ports[1]}"
+
+    @property
+    def grafana_url(self) -> str:
+        """Grafana as seen from this machine; nothing answers there without `--monitoring`."""
+        return f"http://{self._host}:{self.ports[2]}"
 
     @property
     def client(self) -> AirflowClient:
@@ -101,14 +109,13 @@ class Stack:
         return {
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_PROFILES": "monitoring" if self.options.monitoring else "",
-            "EVERGREEN_AIRFLOW_PORT": str(self.ports[0]),
             "EVERGREEN_BROKER_GPUS": "false" if gpus == "off" else "true",
             "EVERGREEN_DOCKER_GROUP": str(socket.stat().st_gid) if socket.exists() else "999",
             "EVERGREEN_ENVIRONMENT": self.options.environment,
             "EVERGREEN_GPUS": gpus,
             "EVERGREEN_SECRETS": str(self.secrets.folder),
-            "EVERGREEN_SERVING_PORT": str(self.ports[1]),
             "EVERGREEN_VERSION": tag,
+            **{name: str(port) for name, port in zip(PORT_NAMES, self.ports, strict=True)},
         }
 
     def check(self) -> str:
@@ -121,11 +128,10 @@ class Stack:
         machine = Machine.of(self.engine.info())
         running = {state.service for state in self.engine.states(self.project) if state.status == "running"}
         self._check_volume()
-        names = ("EVERGREEN_AIRFLOW_PORT", "EVERGREEN_SERVING_PORT")
         taken = [
             partial(check_port, self.address, port, setting)
-            for port, setting, service in zip(self.ports, names, ("api-server", "serving"), strict=True)
-            if service not in running
+            for port, setting, service in zip(self.ports, PORT_NAMES, DOORS, strict=True)
+            if service not in running and (service != "grafana" or self.options.monitoring)
         ]
         refuse(
             [
@@ -192,6 +198,10 @@ class Stack:
     def states(self) -> list[ServiceState]:
         """State of every service."""
         return self.engine.states(self.project)
+
+    @property
+    def _host(self) -> str:
+        return "127.0.0.1" if self.address in ("0.0.0.0", "") else self.address
 
     @property
     def _passwords(self) -> str:

@@ -14,6 +14,8 @@ TEXT = (PROJECT / "docker-compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PUBLISHED = {"api-server", "serving", "grafana"}
+SECRET = re.compile(r"PASSWORD|SECRET|FERNET|SQL_ALCHEMY_CONN|BROKER_URL|RESULT_BACKEND|LEDGER_URL")
+NO_DATABASE = "sqlite://"
 STARTS_AS_ROOT = {
     "postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"},
     "redis-init": {"CHOWN"},
@@ -65,7 +67,7 @@ def test_no_secret_stands_in_an_environment() -> None:
     """Names that mean a secret must end in _CMD or _FILE, or name a place."""
     for name, service in SERVICES.items():
         for key, value in (service.get("environment") or {}).items():
-            if re.search(r"PASSWORD|SECRET|FERNET|SQL_ALCHEMY_CONN|BROKER_URL|RESULT_BACKEND|LEDGER_URL", key):
+            if value != NO_DATABASE and SECRET.search(key):
                 assert key.endswith(("_CMD", "_FILE")), f"{name}: {key}={value}"
                 assert "/run/secrets/" in value or value == "/tmp/passwords.json", f"{name}: {key}={value}"
 
@@ -74,3 +76,22 @@ def test_older_and_newer_compose_can_read_it() -> None:
     assert "name" not in COMPOSE
     assert "include" not in COMPOSE
     assert not re.search(r"^(\s*)<<: .*\n\1<<: ", TEXT, re.MULTILINE), "newer ones refuse a key twice"
+
+
+def test_a_worker_knows_neither_airflows_database_nor_its_keys() -> None:
+    """Task code of Airflow 3 talks to the API server with a token of its own; `airflow celery worker` asks Redis."""
+    named = set(re.findall(r"/run/secrets/(airflow_\w+)", str(SERVICES["worker"]["environment"])))
+    mounted = {str(secret) for secret in SERVICES["worker"]["secrets"] if str(secret).startswith("airflow_")}
+    assert named == mounted == set()
+    assert SERVICES["worker"]["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == NO_DATABASE
+    assert "celery_url" in SERVICES["worker"]["secrets"]
+    scheduler = SERVICES["scheduler"]
+    assert set(re.findall(r"/run/secrets/(\w+)", str(scheduler["environment"]))) == set(scheduler["secrets"]), "control"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_reads_only_secrets_that_it_has(name: str) -> None:
+    service = SERVICES[name]
+    had = {secret if isinstance(secret, str) else secret["source"] for secret in service.get("secrets", ())}
+    read = set(re.findall(r"/run/secrets/(\w+)", str([service.get("environment"), service.get("command")])))
+    assert read <= had <= set(COMPOSE["secrets"])

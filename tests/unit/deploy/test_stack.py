@@ -124,6 +124,20 @@ def test_a_missing_gpu_is_refused_when_demanded(stack: Stack) -> None:
     assert stack.check() == "off"
 
 
+def test_grafanas_port_must_be_free_where_it_is_wanted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.secrets.make()
+
+    def busy(address: str, port: int, setting: str) -> str | None:
+        return f"{setting} {port}" if port == 3000 else None
+
+    monkeypatch.setattr(module, "check_port", busy)
+    stack.check()
+    watching = Stack(Options(monitoring=True), stack.engine)
+    with pytest.raises(DeployError, match="EVERGREEN_GRAFANA_PORT 3000"):
+        watching.check()
+    assert watching.variables("1", "off")["COMPOSE_PROFILES"] == "monitoring"
+
+
 def test_environments_share_nothing(stack: Stack) -> None:
     staging = Stack(Options("staging"), stack.engine)
     assert staging.project != stack.project

@@ -21,6 +21,7 @@ LOOP = {
 APPROVAL_TASK = "approve"
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 POLL_SECONDS = 1.0
+SETTLE_SECONDS = 3.0  # an answer that overtakes the scheduler's note that the task paused would fail the task
 START_SECONDS = 180.0  # a run that its asset event does not start within this time will not start
 
 
@@ -144,6 +145,7 @@ def _await_end(
     on_approval: Callable[[Stage], None],
 ) -> Stage:
     seen: list[tuple[str, str]] | None = None
+    waits_since: float | None = None
     asked = False
     while True:
         stage = _read(client, dag_id, run_id, day)
@@ -152,8 +154,10 @@ def _await_end(
             seen = now
             on_change(stage)
         if stage.waits_for_approval and not asked:
-            asked = True
-            on_approval(stage)
+            waits_since = waits_since or time.monotonic()
+            if time.monotonic() - waits_since >= SETTLE_SECONDS:
+                asked = True
+                on_approval(stage)
         if stage.state in ENDED:
             if stage.state == "failed":
                 raise PlatformError(_why(client, stage))

@@ -54,6 +54,7 @@ class Airflow:
 def _no_waiting(monkeypatch):
     monkeypatch.setattr(following, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(following, "START_SECONDS", 0.05)
+    monkeypatch.setattr(following, "SETTLE_SECONDS", 0.0)
 
 
 def walk(airflow: Airflow) -> tuple[list[str], list[str]]:
@@ -85,6 +86,20 @@ def test_the_approval_is_asked_once():
     waiting = ("running", [task("approve", "awaiting_input"), task("promote", None)])
     airflow.script("promote_model", waiting, waiting, ("success", [task("promote", "success")]))
     assert walk(airflow) == (list(LOOP), ["promote_model"])
+
+
+def test_the_approval_is_not_answered_before_airflow_has_noted_the_pause(monkeypatch):
+    """The scheduler would take the ended worker for a failure of the task that the answer has queued again."""
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(following, "SETTLE_SECONDS", 5.0)
+    monkeypatch.setattr(following.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(following, "START_SECONDS", 1000.0)
+    waiting = ("running", [task("approve", "awaiting_input"), task("promote", None)])
+    done = ("success", [task("promote", "success")])
+    quick = whole_loop().script("promote_model", waiting, done)
+    assert walk(quick)[1] == []  # somebody else answered meanwhile
+    slow = whole_loop().script("promote_model", waiting, waiting, waiting, waiting, done)
+    assert walk(slow)[1] == ["promote_model"]
 
 
 def test_a_rejected_candidate_still_lets_the_day_be_scored():

@@ -62,9 +62,7 @@ class FeaturesSettings(Section):
 class FeatureStoreSettings(Section):
     """Settings of Feast's offline joins and of the online store; none of them changes a feature."""
 
-    registry_url: str = Field(
-        "", description="SQLAlchemy URL of Feast's registry. Empty: a file under `home/feast`."
-    )
+    registry_url: str = Field("", description="SQLAlchemy URL of Feast's registry. Empty: a file under `home/feast`.")
     online_url: str = Field(
         "", description="Online store: `redis://...` with the number of a database. Empty: SQLite under `home/feast`."
     )

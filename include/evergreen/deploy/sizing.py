@@ -99,6 +99,14 @@ def needs(benchmark: Mapping[str, Any] | None) -> list[Need]:
 
 
 def read_benchmark(folder: Path, name: str) -> dict[str, Any] | None:
-    """A benchmark's figures, None where it was not measured."""
+    """A benchmark's figures, None where it was not measured.
+
+    `name-*.json` are the same benchmark at other sizes: their `lengths` are added.
+    """
     file = folder / f"{name}.json"
-    return dict(json.loads(file.read_text())) if file.is_file() else None
+    if not file.is_file():
+        return None
+    found = dict(json.loads(file.read_text()))
+    for other in sorted(folder.glob(f"{name}-*.json")):
+        found["lengths"] = [*found.get("lengths", []), *json.loads(other.read_text()).get("lengths", [])]
+    return found

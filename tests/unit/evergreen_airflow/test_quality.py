@@ -23,8 +23,9 @@ def runner(monkeypatch: pytest.MonkeyPatch, settings: Settings):
             if seen.error:
                 raise seen.error
 
-        docs = settings.home_path / "reports" / "quality" / suite / "index.html"
-        return SimpleNamespace(docs_path=docs, summary=lambda: {"success": True}, raise_if_failed=raise_if_failed)
+        folder = settings.home_path / "reports" / "quality" / suite
+        pages = {"docs_path": folder / "index.html", "page_path": folder / "quality.html"}
+        return SimpleNamespace(**pages, summary=lambda: {"success": True}, raise_if_failed=raise_if_failed)
 
     monkeypatch.setattr("evergreen.quality.runner.validate", validate)
     return seen
@@ -45,3 +46,4 @@ def test_a_failure_stops_the_task_and_leaves_the_link(runner, context):
     with pytest.raises(DataQualityError, match="2011-08-31 has 12 lines, expected at least 380"):
         operator.execute(context())
     assert operator.docs_url == "http://127.0.0.1:8080/evergreen/reports/quality/transactions/index.html"
+    assert operator.quality_url == "http://127.0.0.1:8080/evergreen/reports/quality/transactions/quality.html"

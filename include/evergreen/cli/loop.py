@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from evergreen.cli.console import console, print_json, progress_console, seconds
 from evergreen.cli.follow import APPROVAL_TASK, Stage, follow
@@ -166,7 +167,8 @@ class _Reporter:
                     self._told.add(key)
                 mark = {"success": "[green]•[/]", "skipped": "[dim]-[/]"}.get(task.state, "[red]![/]")
                 note = f"[dim]{task.seconds:6.1f} s[/]" if task.state == "success" else f"[dim]{task.state}[/]"
-                progress_console.print(f"    {mark} {STAGE_NAMES[stage.dag_id]}.{task.label:<24} {note}")
+                label = escape(f"{task.label:<24}")  # `train[xgboost]` is no style
+                progress_console.print(f"    {mark} {STAGE_NAMES[stage.dag_id]}.{label} {note}")
 
 
 def _approve(client: AirflowClient, settings: Settings, stage: Stage, *, yes: bool) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from evergreen.errors import LakeError
 from evergreen.features.build import FOLDED, SNAPSHOTS, TABLES, plan_build, stage_features
@@ -131,6 +136,55 @@ def test_bulk_daily_late_and_corrected_days_leave_the_same_rows(spark: SparkSess
         found, wanted = stepwise.table(name).digests, Lake(bulk.lake_path).table(name).digests
         assert wanted.items() <= found.items(), name
     assert not stepwise.table("customer_features").read().filter(pa.compute.field("customer_id") == "C9").num_rows
+
+
+@pytest.mark.slow
+@hypothesis_settings(
+    max_examples=3, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.integers(0, 10_000),
+    late=st.sets(st.integers(1, 6), max_size=2),
+    corrected=st.sets(st.integers(0, 7), max_size=2),
+    loads=st.sets(st.integers(1, 7), max_size=2),
+    order=st.randoms(use_true_random=False),
+)
+def test_any_order_of_loads_leaves_the_rows_of_one_bulk_load(
+    spark: SparkSession,
+    small: Settings,
+    seed: int,
+    late: set[int],
+    corrected: set[int],
+    loads: set[int],
+    order: random.Random,
+) -> None:
+    """Days come in loads of random length, some late, some wrong at first; all are made good in a random order."""
+    days = 8
+    lines = history(seed=seed, days=days, a_day=6)
+    step, bulk = at(small, f"steps-{uuid4().hex}"), at(small, f"bulk-{uuid4().hex}")
+    stepwise = Lake(step.lake_path)
+    odd = sorted(late | corrected)
+    shown = [line for line in lines if (line.day - FIRST).days not in odd]
+    shown += [Line(FIRST + day * DAY, "C9", "P2", 1, 250) for day in corrected]
+    begun = 0
+    for end in sorted({*loads, days}):
+        publish_lines(stepwise, shown, FIRST + (end - 1) * DAY, first=FIRST + begun * DAY)
+        build(spark, step, FIRST + (end - 1) * DAY)
+        begun = end
+    order.shuffle(odd)
+    for number in odd:
+        day = FIRST + number * DAY
+        shown = [line for line in shown if line.day != day] + [line for line in lines if line.day == day]
+        publish_lines(stepwise, shown, day, first=day)
+        if order.random() < 0.5:
+            build(spark, step, day)
+    build(spark, step, FIRST + (days - 1) * DAY)
+
+    publish_lines(Lake(bulk.lake_path), lines, FIRST + (days - 1) * DAY)
+    build(spark, bulk, FIRST + (days - 1) * DAY)
+    for name in (*FOLDED, *SNAPSHOTS):
+        found, wanted = stepwise.table(name).digests, Lake(bulk.lake_path).table(name).digests
+        assert wanted.items() <= found.items() if name in SNAPSHOTS else wanted == found, name
 
 
 def test_a_purchase_at_or_after_as_of_leaves_every_feature_byte_equal(spark: SparkSession, small: Settings) -> None:

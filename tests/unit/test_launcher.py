@@ -149,9 +149,10 @@ def test_the_environment_is_made_once_and_again_after_a_changed_lock(
 ) -> None:
     locks = tmp_path / "requirements"
     locks.mkdir()
-    for name in launcher.LOCKS:
+    for name in ("main.lock", *launcher.LOCKS):
         (locks / name).write_text(name)
     launcher.REQUIREMENTS = locks  # type: ignore[attr-defined]
+    monkeypatch.setenv("EVERGREEN_TORCH", "none")
     done: list[str] = []
 
     def make_venv() -> None:
@@ -173,6 +174,39 @@ def test_the_environment_is_made_once_and_again_after_a_changed_lock(
     launcher.set_up()
     assert len(done) == 15, "a stamp that cannot be read is no stamp"
     assert json.loads(launcher.STAMP.read_text()) == launcher.wanted()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "wheel", "asked", "lock"),
+    [
+        (False, False, "auto", "main.lock"),
+        (False, True, "auto", "main-cpu.lock"),
+        (True, True, "auto", "main-cuda.lock"),
+        (True, True, "none", "main.lock"),
+        (False, False, "cpu", "main-cpu.lock"),
+    ],
+)
+def test_torch_comes_as_the_machine_can_use_it(
+    launcher: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, wheel: bool, asked: str, lock: str
+) -> None:
+    monkeypatch.setattr(launcher.shutil, "which", lambda _: "nvidia-smi" if gpu else None)
+    monkeypatch.setattr(launcher.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(launcher.sys, "platform", "linux")
+    monkeypatch.setattr(launcher.sys, "version_info", (3, 11, 7))
+    monkeypatch.setattr(launcher, "REQUIREMENTS", tmp_path)
+    monkeypatch.setenv("EVERGREEN_TORCH", asked)
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path / 'elsewhere'} {tmp_path / 'found'}")
+    monkeypatch.delenv("UV_FIND_LINKS", raising=False)
+    if wheel:
+        (tmp_path / "found").mkdir()
+        (tmp_path / "found" / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+    assert launcher.main_lock() == lock
+
+
+def test_an_unknown_torch_is_refused(launcher: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_TORCH", "rocm")
+    with pytest.raises(launcher.SetupError, match=r"^EVERGREEN_TORCH is 'rocm', must be auto, cuda, cpu or none$"):
+        launcher.main_lock()
 
 
 def test_a_failed_installation_leaves_no_stamp(

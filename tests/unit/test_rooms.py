@@ -17,7 +17,7 @@ ROOTS = {"include": "evergreen", "plugins": "evergreen_airflow", "dags": "dags",
 
 # A room may import from its own layer and from those before it in this list, never from those after it.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "files", "settings", "logs"}),
+    frozenset({"errors", "files", "settings", "system_errors", "logs"}),
     frozenset({"lake"}),
     frozenset({"ingest", "quality", "features"}),
     frozenset({"models"}),

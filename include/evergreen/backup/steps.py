@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from evergreen.errors import disk_full
+from evergreen.system_errors import disk_full
 
 Say = Callable[[str], object]
 

@@ -10,9 +10,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from evergreen.errors import EvergreenError, SettingsError, disk_full, unusable_path
+from evergreen.errors import EvergreenError, SettingsError
 from evergreen.files import write_whole
 from evergreen.settings import load_settings
+from evergreen.system_errors import disk_full, unusable_path
 
 
 def run_job(job: Callable[[], Mapping[str, Any]], result: Path | None = None) -> int:

@@ -6,7 +6,6 @@ gives the same digest; approvals and the ledger speak of bundles by it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evergreen.errors import BundleError, TrainingError
+from evergreen.files import file_sha256
 from evergreen.lake.digest import digest_json
 from evergreen.models.calibration import BetaCalibration
 from evergreen.models.candidate import Candidate, candidate_class
@@ -196,12 +196,6 @@ def store_bundle(folder: Path, models: Path) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _verified_manifest(folder: Path, digest: str) -> dict[str, Any]:

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from evergreen.errors import TrainingError
 from evergreen.features.store import definitions_digest
+from evergreen.files import file_sha256
 from evergreen.lake import Lake, Release
 from evergreen.lake.digest import digest_json, digest_table
-from evergreen.models.bundle import file_sha256
 from evergreen.models.inputs import Join, feast_join, pinned, pinned_features
 from evergreen.models.preprocessing import FeatureKind
 from evergreen.settings import Settings

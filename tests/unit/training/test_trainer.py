@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from evergreen.errors import TrainingError
+from evergreen.files import file_sha256
 from evergreen.jobs.train import main
-from evergreen.models.bundle import file_sha256, load_bundle
+from evergreen.models.bundle import load_bundle
 from evergreen.settings import load_settings
 from evergreen.training.dataset import HOLDOUT, INNER, TRAIN, StoredColumns, TrainingSet
 from evergreen.training.spec import TrainSpec, make_specs, read_spec

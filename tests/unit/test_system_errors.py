@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evergreen.errors import DiskFullError, PlatformError, disk_full, unusable_path
+from evergreen.errors import DiskFullError, PlatformError
+from evergreen.system_errors import disk_full, unusable_path
 
 
 def wrapped(cause: BaseException, *, named: bool) -> BaseException:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
+from evergreen.lake.publish import KEEP_LOG
 from evergreen.lake.table import Lake
 
 
@@ -31,6 +32,8 @@ def vacuum(
         keep = sorted({version for version in map(int, pinned.get(name, ())) if version <= newest} | {newest})
         removed[name] = len(_vacuum(table, lake.table(name).root, keep, retention_days, dry_run=True))
         if removed[name] and not dry_run:
+            if not KEEP_LOG.items() <= table.metadata().configuration.items():  # made before tables had it
+                table.alter.set_table_properties(KEEP_LOG, raise_if_not_exists=False)
             _vacuum(table, lake.table(name).root, keep, retention_days, dry_run=False)
             _remove_empty(lake.table(name).root / "staging")
     return removed

@@ -8,7 +8,7 @@ from datetime import date
 from time import time
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -17,6 +17,9 @@ from evergreen.lake.staging import Staged
 from evergreen.lake.table import PARTITION, DayFile, Lake, LakeTable
 
 ATTEMPTS = 20
+KEEP_LOG = {"delta.enableExpiredLogCleanup": "false"}
+"""Property of our tables. By default delta-rs deletes log entries that are older than 30 days at every vacuum and every
+hundredth commit, and with them the way back to versions that models pin, whatever vacuum left of their files."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,9 @@ def _commit(table: LakeTable, staged: Staged, days: set[date], run_id: str) -> i
     schema = table.spec.schema
     now_ms = int(time() * 1000)
     if table.version is None:
-        DeltaTable.create(table.root, schema, mode="ignore", partition_by=[PARTITION], name=staged.table)
+        DeltaTable.create(
+            table.root, schema, mode="ignore", partition_by=[PARTITION], name=staged.table, configuration=KEEP_LOG
+        )
     delta = DeltaTable(table.root, version=table.version or 0)
     actions: list[AddAction | RemoveAction] = [_add(file, now_ms) for file in staged.files if file.day in days]
     actions += [_remove(file, now_ms) for file in table.files if file.day in days]
@@ -96,6 +101,7 @@ def _commit(table: LakeTable, staged: Staged, days: set[date], run_id: str) -> i
         schema=pa.schema(schema),
         partition_by=[PARTITION],
         commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=0),
+        post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),  # tables made without KEEP_LOG
     )
     return int(delta.version()) if delta.version() > (table.version or 0) else int(DeltaTable(table.root).version())
 
@@ -125,4 +131,4 @@ def _short(digest: str | None) -> str:
     return f"digest {digest[:8]}" if digest else "nothing"
 
 
-__all__ = ["DeltaError", "Published", "publish"]
+__all__ = ["KEEP_LOG", "DeltaError", "Published", "publish"]

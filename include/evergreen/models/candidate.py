@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, cast
+from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,22 @@ class Sample:
     matrix: Matrix
     labels: Labels
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A folder that outlives a killed trainer, and the digest of the spec that is trained in it."""
+
+    folder: Path
+    spec: str
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What a candidate has, too, whose training is long enough for checkpoints."""
+
+    def keep_checkpoints(self, work: Work) -> None:
+        """Where `fit` keeps checkpoints, and goes on from one that it finds there."""
 
 
 class Candidate(Protocol):

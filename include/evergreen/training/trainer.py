@@ -12,14 +12,14 @@ import numpy.typing as npt
 from evergreen.errors import TrainingError
 from evergreen.models.bundle import make_manifest, save_bundle
 from evergreen.models.calibration import BetaCalibration
-from evergreen.models.candidate import Sample, candidate_class
+from evergreen.models.candidate import Resumable, Sample, Work, candidate_class
 from evergreen.models.preprocessing import FeatureKind, Preprocessor
 from evergreen.training.dataset import INNER, TRAIN, StoredColumns, TrainingSet
 from evergreen.training.spec import TrainSpec
 from evergreen.training.splits import Split
 
 
-def train(spec: TrainSpec, out: Path) -> dict[str, Any]:
+def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any]:
     """Trains, calibrates on the early-stopping customers, measures on the selection customers, writes the bundle.
 
     The holdout's file is not opened, except that its bytes are verified against the manifest.
@@ -27,6 +27,7 @@ def train(spec: TrainSpec, out: Path) -> dict[str, Any]:
     Args:
         spec: what to train on what.
         out: folder of the bundle; one that is there is replaced.
+        work: folder of checkpoints, from which a killed training goes on; None keeps none.
 
     Returns:
         candidate, model, bundle_digest, folder, inner (metrics on the selection customers), rows, best_iteration,
@@ -56,6 +57,8 @@ def train(spec: TrainSpec, out: Path) -> dict[str, Any]:
     selection = _inner(training_set, Split.SELECTION, preprocessor)
 
     candidate = model()
+    if work is not None and isinstance(candidate, Resumable):
+        candidate.keep_checkpoints(Work(work, spec.digest))
     report = candidate.fit(train_sample, stopping, params, seed=spec.seed, threads=spec.threads)
     calibration = BetaCalibration.fit(candidate.predict(stopping.matrix), stopping.labels)
     inner = inner_metrics(selection.labels, calibration.apply(candidate.predict(selection.matrix)))

@@ -21,6 +21,7 @@ SMALL = {
     "xgboost": {"rounds": 30, "max_depth": 3, "min_child_weight": 1, "learning_rate": 0.3, "negative_share": 1},
     "logistic": {},
     "heuristic": {},
+    "network": {"epochs": 15, "batch_rows": 128, "width": 16, "learning_rate": 0.01},
 }
 
 
@@ -41,6 +42,8 @@ def frame() -> pd.DataFrame:
 
 
 def train(model: str, frame: pd.DataFrame, folder, *, threads: int = 1, seed: int = 3, **params):
+    if model == "network":
+        pytest.importorskip("torch")
     kind = candidate_class(model)
     resolved = resolve(model, SMALL[model] | params, kind.ranges)
     kinds = dict(FEATURES)

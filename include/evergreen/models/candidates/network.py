@@ -1,0 +1,188 @@
+"""A network over normalised numbers and categories, trained by torch on a CPU, a GPU or many."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from evergreen.errors import BundleError, TrainingError
+from evergreen.lake.digest import digest_json
+from evergreen.models.candidate import Labels, Matrix, Rows, Sample, Work
+from evergreen.models.params import Number, Ranges, Value
+from evergreen.models.preprocessing import Plan
+
+if TYPE_CHECKING:
+    from evergreen.models.network.graph import Network
+
+WEIGHTS, LAYOUT = "network.safetensors", "network.json"
+NO_TORCH = (
+    "candidate network needs torch, which this environment lacks: EVERGREEN_TORCH=cpu or cuda installs it "
+    "(requirements/README.md); or take the candidate out of settings.training.candidates"
+)
+log = logging.getLogger(__name__)
+
+
+class NetworkCandidate:
+    """Trains and holds one network."""
+
+    ranges: ClassVar[Ranges] = {
+        "epochs": Number(12, 1, 1_000, whole=True),
+        "patience": Number(3, 1, 1_000, whole=True),
+        "batch_rows": Number(4_096, 16, 1_048_576, whole=True),
+        "learning_rate": Number(2e-3, 1e-6, 1.0),
+        "warmup_share": Number(0.05, 0.0, 0.5),
+        "weight_decay": Number(0.02, 0.0, 10.0),
+        "clip_norm": Number(1.0, 1e-3, 1e3),
+        "width": Number(128, 4, 4_096, whole=True),
+        "depth": Number(2, 0, 16, whole=True),
+        "embedding": Number(8, 1, 256, whole=True),
+        "dropout": Number(0.1, 0.0, 0.9),
+        "negative_share": Number(1.0, 0.01, 1.0),
+        "checkpoint_seconds": Number(30.0, 0.0, 86_400.0),
+        "compiled": Number(0, 0, 1, whole=True),
+    }
+    plan: ClassVar[Plan] = Plan(scale=True, one_hot=False)
+    frameworks: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
+
+    def __init__(self, network: Network | None = None) -> None:
+        self.network = network
+        self.work: Work | None = None
+
+    @staticmethod
+    def features(params: Mapping[str, Value], available: Sequence[str]) -> list[str]:
+        """All of them."""
+        if find_spec("torch") is None:
+            raise TrainingError(NO_TORCH)
+        return list(available)
+
+    @staticmethod
+    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
+        """All of them."""
+        return None
+
+    def keep_checkpoints(self, work: Work) -> None:
+        """Where `fit` keeps checkpoints, and goes on from one."""
+        self.work = work
+
+    def fit(
+        self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
+    ) -> dict[str, Any]:
+        """Trains until the log loss of the validation customers stops falling, and keeps the best epoch.
+
+        On a CPU one thread does it whatever `threads` says: more would sum in another order and give other bits. More
+        cores are used by more processes, which torchrun starts (docs/how-to/train-on-gpus.md).
+        """
+        import torch
+
+        from evergreen.models.network.checkpoint import Checkpoints
+        from evergreen.models.network.graph import Network
+        from evergreen.models.network.layout import Layout
+        from evergreen.models.network.loop import Recipe, seed_of
+        from evergreen.models.network.loop import train as train_network
+        from evergreen.models.network.rows import Rows as Table
+        from evergreen.models.network.team import reproducible, team
+
+        layout = Layout.of(
+            train.names,
+            train.matrix,
+            embedding=int(params["embedding"]),
+            width=int(params["width"]),
+            depth=int(params["depth"]),
+            dropout=float(params["dropout"]),
+        )
+        recipe = Recipe(
+            epochs=int(params["epochs"]),
+            patience=int(params["patience"]),
+            batch_rows=int(params["batch_rows"]),
+            learning_rate=float(params["learning_rate"]),
+            warmup_share=float(params["warmup_share"]),
+            weight_decay=float(params["weight_decay"]),
+            clip_norm=float(params["clip_norm"]),
+            seed=seed,
+            checkpoint_seconds=float(params["checkpoint_seconds"]),
+            compiled=bool(params["compiled"]),
+        )
+        drawn, weights = draw(train.labels, float(params["negative_share"]), seed)
+        matrix, labels = (train.matrix, train.labels) if drawn is None else (train.matrix[drawn], train.labels[drawn])
+        with reproducible(), team() as members:
+            torch.manual_seed(seed_of(seed, "weights"))
+            network = Network(layout).to(members.device)
+            checkpoints = None
+            if self.work is not None:
+                identity = {"spec": self.work.spec, "graph": digest_json(layout.to_json())}
+                checkpoints = Checkpoints(self.work.folder, identity)
+            progress = train_network(
+                network,
+                Table.of(matrix, labels, members.device, weights),
+                Table.of(validation.matrix, validation.labels, members.device),
+                recipe,
+                members,
+                checkpoints,
+            )
+            self.network = network.cpu().eval()
+        return {
+            "best_iteration": progress.best_epoch,
+            "fitted_rows": len(labels),
+            "epochs": progress.epoch,
+            "rows_at_once": progress.micro_rows,
+            "processes": members.size,
+            "device": members.device.type,
+        }
+
+    def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Scores in (0, 1), float64[rows]. On the CPU; a row's score does not depend on the others."""
+        from evergreen.models.network.scoring import scores
+
+        assert self.network is not None, "fit or load comes first"
+        return scores(self.network, matrix)
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights as safetensors and what the graph is built from as JSON."""
+        from safetensors.torch import save_file
+
+        assert self.network is not None, "fit or load comes first"
+        save_file({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}, folder / WEIGHTS)
+        (folder / LAYOUT).write_text(json.dumps(self.network.layout.to_json(), sort_keys=True, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> NetworkCandidate:
+        """Reads what `save` wrote.
+
+        Raises:
+            BundleError: torch is not installed.
+            ValueError: the weights are not those of the graph.
+        """
+        if find_spec("torch") is None:
+            raise BundleError(NO_TORCH)
+        from safetensors.torch import load_file
+
+        from evergreen.models.network.graph import Network
+        from evergreen.models.network.layout import Layout
+
+        network = Network(Layout.from_json(json.loads((folder / LAYOUT).read_text())))
+        try:
+            network.load_state_dict(load_file(folder / WEIGHTS))
+        except RuntimeError as error:
+            raise ValueError(f"{WEIGHTS} is not of the graph of {LAYOUT}: {error}") from None
+        return cls(network.eval())
+
+
+def draw(
+    labels: Labels, share: float, seed: int
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float32] | None]:
+    """All positives and a share of the negatives, ascending, each weighted by its inverse; None for all rows alike."""
+    if share >= 1:
+        return None, None
+    drawn = np.random.default_rng(seed).random(len(labels)) < share
+    rows = np.flatnonzero(drawn | (labels == 1))
+    return rows, np.where(labels[rows] == 1, 1.0, 1.0 / share).astype(np.float32)
+
+
+CANDIDATE = NetworkCandidate

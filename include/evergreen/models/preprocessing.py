@@ -57,6 +57,8 @@ class Preprocessor:
         self.vocabularies = dict(vocabularies)
         self._indexes = {name: pd.Index(words, dtype=object) for name, words in self.vocabularies.items()}
         self.names = tuple(name for feature, kind in self.features for name in self._names_of(feature, kind))
+        # of each column of the matrix: the place of the feature that it was made from
+        self.origins = np.repeat(range(len(self.features)), [len(self._names_of(*one)) for one in self.features])
 
     @classmethod
     def fit(cls, plan: Plan, features: Sequence[tuple[str, FeatureKind]], columns: Columns) -> Self:

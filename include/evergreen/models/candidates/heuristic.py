@@ -13,6 +13,7 @@ import numpy.typing as npt
 from evergreen.errors import TrainingError
 from evergreen.models.calibration import logistic_weights, sigmoid
 from evergreen.models.candidate import Matrix, Rows, Sample
+from evergreen.models.contributions import Contributions, linear_contributions
 from evergreen.models.params import Ranges, Text, Value
 from evergreen.models.preprocessing import Plan
 
@@ -65,6 +66,11 @@ class Heuristic:
     def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Scores in (0, 1), float64[rows]."""
         return sigmoid(self.slope * self._inputs(matrix)[:, 0] + self.intercept)
+
+    def contributions(self, matrix: Matrix, background: Matrix) -> Contributions:
+        """What the feature's logarithm adds against the background's mean."""
+        inputs, reference = (self._inputs(rows).astype(np.float32) for rows in (matrix, background))
+        return linear_contributions(inputs, reference, np.array([self.slope]), self.intercept)
 
     def save(self, folder: Path) -> None:
         """Writes the map as JSON."""

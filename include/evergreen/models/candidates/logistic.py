@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from evergreen.models.calibration import sigmoid
 from evergreen.models.candidate import Matrix, Rows, Sample
+from evergreen.models.contributions import Contributions, linear_contributions
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
 
@@ -62,6 +63,10 @@ class Logistic:
     def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Scores in (0, 1), float64[rows]."""
         return sigmoid(matrix.astype(np.float64) @ self.weights + self.intercept)
+
+    def contributions(self, matrix: Matrix, background: Matrix) -> Contributions:
+        """What each column adds against the background's mean."""
+        return linear_contributions(matrix, background, self.weights, self.intercept)
 
     def save(self, folder: Path) -> None:
         """Writes the coefficients as JSON, in the order of the preprocessed columns."""

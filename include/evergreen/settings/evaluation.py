@@ -8,6 +8,14 @@ from typing import Literal
 from pydantic import Field
 
 from evergreen.settings.base import Section
+from evergreen.settings.checks import (
+    BehaviourSettings,
+    ExplanationLimitSettings,
+    FairnessSettings,
+    InfraSettings,
+    PoisoningSettings,
+    RobustnessSettings,
+)
 
 
 class ContactRule(StrEnum):
@@ -103,3 +111,9 @@ class EvaluationSettings(Section):
     slices: SliceSettings = Field(default_factory=SliceSettings)
     floors: FloorSettings = Field(default_factory=FloorSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
+    behaviour: BehaviourSettings = Field(default_factory=BehaviourSettings)
+    robustness: RobustnessSettings = Field(default_factory=RobustnessSettings)
+    fairness: FairnessSettings = Field(default_factory=FairnessSettings)
+    poisoning: PoisoningSettings = Field(default_factory=PoisoningSettings)
+    infra: InfraSettings = Field(default_factory=InfraSettings)
+    explanation_limits: ExplanationLimitSettings = Field(default_factory=ExplanationLimitSettings)

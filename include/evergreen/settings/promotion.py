@@ -46,6 +46,15 @@ class HarmSettings(Section):
     )
 
 
+class ProfitSettings(Section):
+    """What the campaign (`settings.evaluation.policy`) must earn."""
+
+    min_profit: float = Field(0.0, description="Least profit per 1,000 customers, in the shop's currency.")
+    max_loss_share: float = Field(
+        0.05, ge=0, description="Greatest loss against the champion's profit, as a share of it."
+    )
+
+
 class PromotionSettings(Section):
     """What a candidate must show, who must agree, and where the ledger is."""
 
@@ -83,6 +92,7 @@ class PromotionSettings(Section):
     leakage: LeakageSettings = Field(default_factory=LeakageSettings)
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
     harm: HarmSettings = Field(default_factory=HarmSettings)
+    profit: ProfitSettings = Field(default_factory=ProfitSettings)
 
     @model_validator(mode="after")
     def _primary_is_guarded(self) -> PromotionSettings:

@@ -18,7 +18,19 @@ from evergreen.evaluation.intervals import paired_bootstrap
 from evergreen.evaluation.report import evaluate
 from evergreen.evaluation.scores import Scores
 from evergreen.promotion import gates
-from evergreen.promotion.gates import Challenger, Champion, Decision, Policy, Status, holm_rejected, judge_gates
+from evergreen.promotion.gates import (
+    Challenger,
+    Champion,
+    Decision,
+    Policy,
+    Status,
+    comparison,
+    data,
+    judge_gates,
+    standing,
+)
+from evergreen.promotion.gates import verdict as verdicts
+from evergreen.promotion.gates.statistics import holm_rejected
 from evergreen.settings.evaluation import EvaluationSettings
 from evergreen.settings.promotion import PromotionSettings
 
@@ -117,11 +129,21 @@ def status_of(verdict: gates.Verdict, name: str) -> Status:
     return next(result.status for result in verdict.results if result.name == name)
 
 
+def names(verdict: gates.Verdict) -> set[str]:
+    return {result.name for result in verdict.results}
+
+
+def gate_names(*groups: tuple[Callable[..., Any], ...]) -> set[str]:
+    return {gate.__name__ for group in groups for gate in group}
+
+
 def test_an_honest_and_better_candidate_is_promoted() -> None:
     verdict = judge_gates(challenger(), champion(), POLICY)
     assert verdict.decision is Decision.PROMOTE, verdict.reasons
     assert verdict.reasons == ("every gate passed",)
-    assert {result.name for result in verdict.results} == {gate.__name__ for gate in (*gates.ALWAYS, *gates.COMPARING)}
+    assert {result.name for result in verdict.results} == {
+        gate.__name__ for gate in (*verdicts.ALWAYS, *verdicts.COMPARING)
+    }
 
 
 def test_the_first_candidate_is_its_own_explicit_case() -> None:
@@ -130,7 +152,9 @@ def test_the_first_candidate_is_its_own_explicit_case() -> None:
     assert verdict.reasons == (
         "no_champion: there is no champion yet: floors, heuristics and calibration alone decide",
     )
-    assert {result.name for result in verdict.results} == {gate.__name__ for gate in (*gates.ALWAYS, *gates.COLD_START)}
+    assert {result.name for result in verdict.results} == {
+        gate.__name__ for gate in (*verdicts.ALWAYS, *verdicts.COLD_START)
+    }
 
 
 PLANTED: dict[str, Callable[[], tuple[Challenger, Champion, Policy]]] = {
@@ -152,6 +176,11 @@ PLANTED: dict[str, Callable[[], tuple[Challenger, Champion, Policy]]] = {
         challenger(evaluation=EVALUATED | {"mean_probability": 1.5 * EVALUATED["base_rate"]}),
         champion(),
         POLICY,
+    ),
+    "campaign_profit": lambda: (
+        challenger(),
+        champion(),
+        Policy(PromotionSettings.model_validate({"profit": {"min_profit": 1e6}}), EVALUATION, 28),
     ),
     "drift": lambda: (
         challenger(drift={"verdict": "drifted", "share_drifted": 0.7, "reason": "70% of the columns drifted"}),
@@ -192,12 +221,12 @@ def test_each_planted_candidate_is_stopped_by_its_gate_and_by_no_other(
     assert verdict.decision is not Decision.PROMOTE
     assert verdict.reasons[0].startswith(f"{gate}: ")
     for group in ("ALWAYS", "COMPARING"):
-        monkeypatch.setattr(gates, group, tuple(one for one in getattr(gates, group) if one.__name__ != gate))
+        monkeypatch.setattr(verdicts, group, tuple(one for one in getattr(verdicts, group) if one.__name__ != gate))
     assert promotes(*arguments)
 
 
 def test_every_gate_has_a_planted_candidate() -> None:
-    assert set(PLANTED) == {gate.__name__ for gate in (*gates.ALWAYS, *gates.COMPARING)}
+    assert set(PLANTED) == gate_names(verdicts.ALWAYS, verdicts.COMPARING)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +271,7 @@ def test_a_copy_of_the_champion_does_not_refresh_it() -> None:
 @pytest.mark.parametrize("suite", sorted(QUALITY))
 def test_a_suite_that_was_not_run_fails(suite: str) -> None:
     some = {name: summary for name, summary in QUALITY.items() if name != suite}
-    result = gates.data_quality(challenger(quality=some), None, POLICY)
+    result = data.data_quality(challenger(quality=some), None, POLICY)
     assert (result.status, result.reason) == (Status.FAILED, f"there is no report of suite {suite}")
 
 
@@ -256,7 +285,7 @@ def test_a_suite_that_was_not_run_fails(suite: str) -> None:
     ],
 )
 def test_labels_must_be_mature_to_the_day(newest_day: date, as_of: date, status: Status) -> None:
-    result = gates.label_maturity(challenger(newest_day=newest_day, as_ofs=(as_of,)), None, POLICY)
+    result = data.label_maturity(challenger(newest_day=newest_day, as_ofs=(as_of,)), None, POLICY)
     assert result.status is status
 
 
@@ -265,14 +294,14 @@ def test_labels_must_be_mature_to_the_day(newest_day: date, as_of: date, status:
 )
 def test_calibration_in_the_large_has_two_sides(ratio: float, status: str) -> None:
     evaluation = EVALUATED | {"base_rate": 0.25, "mean_probability": 0.25 * ratio}
-    assert gates.calibration(challenger(evaluation=evaluation), None, POLICY).status == status
+    assert standing.calibration(challenger(evaluation=evaluation), None, POLICY).status == status
 
 
 def test_calibration_bin_by_bin() -> None:
     limit = PromotionSettings().calibration.max_ece_share * EVALUATED["base_rate"]
     for ece, status in ((limit * 0.99, Status.PASSED), (limit * 1.01, Status.FAILED)):
         evaluation = with_figures("ece", value=ece)
-        assert gates.calibration(challenger(evaluation=evaluation), None, POLICY).status is status
+        assert standing.calibration(challenger(evaluation=evaluation), None, POLICY).status is status
 
 
 def test_a_holdout_without_repurchases_fails() -> None:
@@ -300,13 +329,13 @@ def test_heuristics_are_beaten_in_the_metrics_own_direction(metric, ours, theirs
     worse = {"roc_auc": (0.5, 0.4, 0.6), "log_loss": (0.9, 0.8, 1.0)}[metric]
     evaluation = {"metrics": figures(ours), "heuristics": {"poor": figures(worse), "best": figures(theirs)}}
     policy = Policy(PromotionSettings(heuristic_metrics=(metric,)), EVALUATION, 28)
-    result = gates.heuristics(challenger(evaluation=evaluation), None, policy)
+    result = standing.heuristics(challenger(evaluation=evaluation), None, policy)
     assert (result.status, result.limit[metric]["best"]) == (status, "best")
 
 
 @pytest.mark.parametrize("status", list(Status))
 def test_the_readiness_table_speaks_for_itself(status: Status) -> None:
-    assert gates.readiness_floors(challenger(evaluation=readiness(status)), None, POLICY).status is status
+    assert standing.readiness_floors(challenger(evaluation=readiness(status)), None, POLICY).status is status
 
 
 @pytest.mark.parametrize(
@@ -360,9 +389,9 @@ def test_scores_of_other_pairs_are_no_comparison() -> None:
 
 
 def test_superiority_is_about_the_difference_and_its_sign() -> None:
-    better = gates.superiority(challenger(), champion(), POLICY)
-    worse = gates.superiority(challenger(scores=OLD), champion(scores=GOOD), POLICY)
-    alike = gates.superiority(challenger(scores=scores_of(noisy(1.0, seed=8))), champion(), POLICY)
+    better = comparison.superiority(challenger(), champion(), POLICY)
+    worse = comparison.superiority(challenger(scores=OLD), champion(scores=GOOD), POLICY)
+    alike = comparison.superiority(challenger(scores=scores_of(noisy(1.0, seed=8))), champion(), POLICY)
     assert [result.status for result in (better, worse, alike)] == [
         Status.PASSED,
         Status.FAILED,
@@ -374,8 +403,8 @@ def test_superiority_is_about_the_difference_and_its_sign() -> None:
 
 def test_superiority_of_a_metric_where_less_is_better() -> None:
     policy = Policy(PromotionSettings(primary_metric="log_loss"), EVALUATION, 28)
-    assert gates.superiority(challenger(), champion(), policy).status is Status.PASSED
-    assert gates.superiority(challenger(scores=OLD), champion(scores=GOOD), policy).status is Status.FAILED
+    assert comparison.superiority(challenger(), champion(), policy).status is Status.PASSED
+    assert comparison.superiority(challenger(scores=OLD), champion(scores=GOOD), policy).status is Status.FAILED
 
 
 @pytest.mark.parametrize(
@@ -399,7 +428,7 @@ def test_an_aged_champion_is_not_replaced_by_what_is_worse() -> None:
 
 
 def test_non_inferiority_names_each_metric_that_is_worse() -> None:
-    result = gates.non_inferiority(challenger(scores=OLD), champion(scores=GOOD), POLICY)
+    result = comparison.non_inferiority(challenger(scores=OLD), champion(scores=GOOD), POLICY)
     assert result.status is Status.FAILED
     for metric in ("average_precision", "roc_auc", "log_loss"):
         assert f"worse than the champion: {metric} gains -" in result.reason
@@ -409,13 +438,13 @@ def test_non_inferiority_names_each_metric_that_is_worse() -> None:
 def test_non_inferiority_cannot_tell_within_a_narrow_margin() -> None:
     policy = Policy(PromotionSettings(guardrails={"average_precision": 0.0}), EVALUATION, 28)
     same = challenger(scores=scores_of(noisy(1.0, seed=8)))
-    assert gates.non_inferiority(same, champion(), policy).status is Status.INCONCLUSIVE
+    assert comparison.non_inferiority(same, champion(), policy).status is Status.INCONCLUSIVE
     wide = Policy(PromotionSettings(guardrails={"average_precision": 0.5}), EVALUATION, 28)
-    assert gates.non_inferiority(same, champion(), wide).status is Status.PASSED
+    assert comparison.non_inferiority(same, champion(), wide).status is Status.PASSED
 
 
 def test_harm_to_a_slice_is_named() -> None:
-    result = gates.slice_harm(challenger(scores=worse_for_one_country()), champion(), POLICY)
+    result = comparison.slice_harm(challenger(scores=worse_for_one_country()), champion(), POLICY)
     assert result.status is Status.FAILED
     assert "log_loss of country=France gains -" in result.reason
     assert "United Kingdom" not in result.reason
@@ -424,12 +453,12 @@ def test_harm_to_a_slice_is_named() -> None:
 def test_slices_that_are_too_small_are_not_tested() -> None:
     strict = EVALUATION.model_copy(update={"slices": EVALUATION.slices.model_copy(update={"min_pairs": PAIRS + 1})})
     policy = Policy(PromotionSettings(), strict, 28)
-    result = gates.slice_harm(challenger(scores=worse_for_one_country()), champion(), policy)
+    result = comparison.slice_harm(challenger(scores=worse_for_one_country()), champion(), policy)
     assert (result.status, result.observed) == (Status.PASSED, {})
 
 
 def test_identical_slices_are_unharmed() -> None:
-    result = gates.slice_harm(challenger(scores=OLD), champion(), POLICY)
+    result = comparison.slice_harm(challenger(scores=OLD), champion(), POLICY)
     assert result.status is Status.PASSED
     assert {row["p_value"] for row in result.observed.values()} == {1.0}
 
@@ -463,7 +492,7 @@ def test_harmless_candidates_are_rarely_called_harmful() -> None:
         labels = (np.random.default_rng(100 + seed).random(PAIRS) < TRUTH).astype(np.int8)
         one = replace(old, labels=labels)
         other = replace(one, probabilities=noisy(1.0, seed=200 + seed))
-        result = gates.slice_harm(challenger(scores=other, evaluation=EVALUATED), champion(scores=one), policy)
+        result = comparison.slice_harm(challenger(scores=other, evaluation=EVALUATED), champion(scores=one), policy)
         false_alarms += result.status is Status.FAILED
     assert false_alarms <= 6  # P(more than 6 of 40) is 0.3 % at a rate of 5 %
 

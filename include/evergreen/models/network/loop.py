@@ -53,9 +53,17 @@ class Progress:
     epoch: int = 0
     step: int = 0  # of the epoch
     micro_rows: int = 0  # rows that a process takes through the network at once
-    best_epoch: int = -1
-    best_loss: float = math.inf
     losses: list[float] = field(default_factory=list)  # validation loss of each epoch
+
+    @property
+    def best_loss(self) -> float:
+        """The lowest validation loss, infinite before there is one."""
+        return min(self.losses, default=math.inf)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with it, -1 before there is one."""
+        return self.losses.index(self.best_loss) if self.losses else -1
 
 
 def train(
@@ -171,13 +179,14 @@ class _Training:
                 f"the network's validation loss is {loss} after epoch {self.progress.epoch + 1}, must be finite: "
                 f"lower learning_rate ({self.recipe.learning_rate:g}) or clip_norm ({self.recipe.clip_norm:g})"
             )
+        better = loss < self.progress.best_loss
         self.progress.losses.append(loss)
-        if loss < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_epoch = loss, self.progress.epoch
+        if better:
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         log.info("epoch %d of at most %d: validation loss %.5f", self.progress.epoch + 1, self.recipe.epochs, loss)
         self.progress.epoch += 1
         self.progress.step = 0
+        self.told_at, self.told_rows = perf_counter(), 0
 
     def _shares(self, count: int) -> Iterator[torch.Tensor]:
         size = self.progress.micro_rows

@@ -95,3 +95,13 @@ def test_a_service_reads_only_secrets_that_it_has(name: str) -> None:
     had = {secret if isinstance(secret, str) else secret["source"] for secret in service.get("secrets", ())}
     read = set(re.findall(r"/run/secrets/(\w+)", str([service.get("environment"), service.get("command")])))
     assert read <= had <= set(COMPOSE["secrets"])
+
+
+def test_a_spark_master_that_comes_back_finds_its_applications() -> None:
+    """Without its state it would kill executors that it does not know, and their driver would wait for ever."""
+    master = SERVICES["spark-master"]
+    state = re.search(r"spark\.deploy\.recoveryDirectory=(\S+)", master["environment"]["SPARK_DAEMON_JAVA_OPTS"])
+    assert state is not None
+    assert "spark.deploy.recoveryMode=FILESYSTEM" in master["environment"]["SPARK_DAEMON_JAVA_OPTS"]
+    assert f"spark_master:{state[1]}" in master["volumes"]
+    assert "spark_master" in COMPOSE["volumes"]

@@ -23,7 +23,7 @@ from evergreen.errors import BundleError, TrainingError
 from evergreen.files import file_sha256
 from evergreen.lake.digest import digest_json
 from evergreen.models.calibration import BetaCalibration
-from evergreen.models.candidate import Candidate, candidate_class
+from evergreen.models.candidate import Candidate, candidate_class, frameworks_of
 from evergreen.models.preprocessing import Columns, FeatureKind, Preprocessor
 
 FORMAT = "evergreen.bundle/1"
@@ -104,7 +104,7 @@ def make_manifest(
         training_set: digest, day, as_ofs, holdout and horizon of the training set.
         report: facts of the fit, such as the best iteration.
     """
-    frameworks = ("numpy", "pandas", *candidate_class(model).frameworks)
+    frameworks = {"numpy", "pandas", *frameworks_of(model, params)}
     python = ".".join(platform.python_version_tuple()[:2])  # an image may have another patch release than its host
     return {
         "format": FORMAT,
@@ -137,7 +137,7 @@ def save_bundle(
         candidate.save(draft)
         (draft / PREPROCESSING).write_text(_text(preprocessor.to_json()))
         (draft / CALIBRATION).write_text(_text(calibration.to_json()))
-        files = {file.name: file_sha256(file) for file in sorted(draft.iterdir())}
+        files = {name: file_sha256(draft / name) for name in _files(draft)}
         complete = {**manifest, "files": files}
         bundle = Bundle(complete, preprocessor, candidate, calibration)
         (draft / MANIFEST).write_text(_text({"digest": bundle.digest, "manifest": complete}))
@@ -215,7 +215,7 @@ def _verified_manifest(folder: Path, digest: str) -> dict[str, Any]:
         raise BundleError(f"bundle {folder} has digest {computed[:12]}, expected {digest[:12]}")
     if manifest.get("format") != FORMAT:
         raise BundleError(f"bundle {folder} has format {manifest.get('format')!r}, this code reads {FORMAT!r}")
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    present = set(_files(folder)) - {MANIFEST}
     for name in sorted(present | set(files)):
         if name not in present:
             raise BundleError(f"bundle {folder}: file {name} is missing")
@@ -224,6 +224,11 @@ def _verified_manifest(folder: Path, digest: str) -> dict[str, Any]:
         if file_sha256(folder / name) != files[name]:
             raise BundleError(f"bundle {folder}: file {name} was altered, its SHA-256 is not the manifest's")
     return manifest
+
+
+def _files(folder: Path) -> list[str]:
+    """Paths of all files below a folder, relative to it, with `/` between parts."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
 def _text(document: Any) -> str:

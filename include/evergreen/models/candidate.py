@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from evergreen.errors import TrainingError
 from evergreen.models import candidates
-from evergreen.models.params import Ranges, Value, resolve
+from evergreen.models.params import Ranges, Text, Value, resolve
 from evergreen.models.preprocessing import Plan
 
 Matrix = npt.NDArray[np.float32]
@@ -97,6 +97,45 @@ def candidate_class(model: str) -> type[Candidate]:
         raise TrainingError(f"model {model!r} is unknown, must be one of: {', '.join(known_models())}")
     module = importlib.import_module(f"{candidates.__name__}.{model}")
     return cast("type[Candidate]", module.CANDIDATE)
+
+
+@dataclass(frozen=True)
+class Models(Text):
+    """Names of other models with commas between, for a model that is made of them."""
+
+    but: str = ""  # the model that has the parameter
+
+    def check(self, value: Value) -> Value:
+        """The text. Raises ValueError with what is allowed."""
+        names = self.split(str(super().check(value)))
+        known = [name for name in known_models() if name != self.but]
+        if not names or len(set(names)) < len(names) or not set(names) <= set(known):
+            raise ValueError(f"must be different ones of: {', '.join(known)}, with commas between")
+        return value
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The names in their order."""
+        return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def frameworks_of(model: str, params: Mapping[str, Value]) -> list[str]:
+    """Distributions that a model needs, and those of the models that it is made of, sorted.
+
+    Args:
+        model: name of the model.
+        params: its parameters; those that are not given have their default.
+
+    Raises:
+        TrainingError: a model is unknown.
+    """
+    kind = candidate_class(model)
+    found = set(kind.frameworks)
+    for name, allowed in kind.ranges.items():
+        if isinstance(allowed, Models):
+            for member in Models.split(str(params.get(name, allowed.default))):
+                found.update(frameworks_of(member, {}))
+    return sorted(found)
 
 
 def check_candidates(entries: Mapping[str, tuple[str, Mapping[str, Value]]]) -> dict[str, dict[str, Value]]:

@@ -104,7 +104,7 @@ def test_the_trainer_never_reads_the_holdout(spec, training_set, tmp_path, monke
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "lightgbm"}, "model 'lightgbm' is unknown, must be one of"),
+        ({"model": "oracle"}, "model 'oracle' is unknown, must be one of"),
         (
             {"params": {"max_depth": 99}},
             "parameter max_depth of model xgboost is 99, must be a whole number from 1 to 16",

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from evergreen.models.candidate import Matrix, Rows, Sample
+from evergreen.models.contributions import Contributions
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
+from evergreen.models.sampling import SEED_STEP, drawn_sample
+from evergreen.models.tree_shap import booster_values
 
 FILE = "model-{}.ubj"
-SEED_STEP = 10_007  # so that neighbouring seeds share no bag
 BOOSTER_PARAMS = (
     "max_depth", "learning_rate", "min_child_weight", "subsample", "colsample_bytree", "colsample_bynode",
     "reg_lambda", "reg_alpha", "gamma", "max_bin",
@@ -88,6 +90,10 @@ class Xgboost:
         scores = [booster.inplace_predict(matrix, validate_features=False) for booster in self.boosters]
         return np.asarray(np.mean(np.asarray(scores, np.float64), axis=0))
 
+    def contributions(self, matrix: Matrix, background: Matrix) -> Contributions:
+        """Exact SHAP values of the mean of the boosters' log-odds (`predict` averages their scores)."""
+        return Contributions.of_models([booster_values(one, matrix) for one in self.boosters], "TreeSHAP, exact")
+
     def save(self, folder: Path) -> None:
         """Writes each booster as UBJ."""
         for number, booster in enumerate(self.boosters):
@@ -119,10 +125,10 @@ def _boost(
         "seed": seed,
         "nthread": threads,
     }
-    rows, weights = _draw(train.labels, float(params["negative_share"]), seed)
+    matrix, labels, weights = drawn_sample(train, float(params["negative_share"]), seed)
     data = xgboost.QuantileDMatrix(
-        train.matrix if rows is None else train.matrix[rows],
-        train.labels if rows is None else train.labels[rows],
+        matrix,
+        labels,
         weight=weights,
         feature_names=list(train.names),
         max_bin=int(params["max_bin"]),
@@ -141,16 +147,6 @@ def _boost(
     # Attributes repeat what the manifest says, and names of columns may not be those of the next version.
     kept.set_attr(best_iteration=None, best_score=None)
     return kept, {"best_iteration": best, "fitted_rows": int(data.num_row())}
-
-
-def _draw(
-    labels: npt.NDArray[np.int8], share: float, seed: int
-) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float32] | None]:
-    if share >= 1:
-        return None, None
-    drawn = np.random.default_rng(seed).random(len(labels)) < share
-    rows = np.flatnonzero(drawn | (labels == 1))
-    return rows, np.where(labels[rows] == 1, 1.0, 1.0 / share).astype(np.float32)
 
 
 CANDIDATE = Xgboost

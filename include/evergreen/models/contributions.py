@@ -68,7 +68,7 @@ def linear_contributions(matrix: Matrix, background: Matrix, weights: Floats, in
     """Of a logistic regression: weight x (value - mean of the background); exact for independent columns.
 
     Source: Strumbelj & Kononenko 2014, "Explaining prediction models and individual predictions with feature
-    contributions", section 3.
+    contributions".
     """
     means = background.mean(axis=0, dtype=np.float64)
     values = np.column_stack([(matrix - means) * weights, np.full(len(matrix), intercept + means @ weights)])

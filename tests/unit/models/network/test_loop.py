@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_it_stops_when_nothing_gets_better():
     assert progress.epoch == progress.best_epoch + 1 + 2 < 50
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -83,10 +84,10 @@ def interrupted(tmp_path, monkeypatch, after: int) -> Checkpoints:
 
     def tell(self):
         if next(steps) == after:
-            raise Killed
+            raise KilledError
 
     monkeypatch.setattr(loop._Training, "_tell", tell)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         trained(checkpoints=checkpoints)
     monkeypatch.undo()
     return checkpoints
@@ -227,7 +228,7 @@ def test_the_learning_rate_warms_up_and_falls():
     rates = [learning_rate(RECIPE, step, 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.001)
     assert max(rates) == rates[9] == pytest.approx(0.01)
-    assert all(later <= earlier for earlier, later in zip(rates[9:], rates[10:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(rates[9:]))
     assert rates[100] == pytest.approx(0)
 
 

@@ -24,22 +24,26 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis from 0 to at least `reach`, with round ticks."""
+    """An axis from `low` or below to at least `reach`, with round ticks."""
 
     label: str
     reach: float = 1.0
+    low: float = 0.0
 
     @property
     def step(self) -> float:
         """1, 2 or 5 times a power of ten, so that four to eight ticks reach the end."""
-        power = 10.0 ** math.floor(math.log10(self.reach))
+        length = self.reach - self.low
+        power = 10.0 ** math.floor(math.log10(length))
         steps = (power / 10, power / 5, power / 2, power, 2 * power)
-        return next(step for step in steps if step * MOST_TICKS >= self.reach * 0.999)
+        return next(step for step in steps if step * MOST_TICKS >= length * 0.999)
 
     @property
     def ticks(self) -> list[float]:
-        """From 0 on; the last is the end of the axis."""
-        return [number * self.step for number in range(math.ceil(self.reach / self.step - 1e-3) + 1)]
+        """From the beginning of the axis to its end."""
+        first = math.floor(self.low / self.step + 1e-3)
+        last = math.ceil(self.reach / self.step - 1e-3)
+        return [number * self.step for number in range(first, last + 1)]
 
 
 @dataclass(frozen=True)
@@ -48,26 +52,28 @@ class Frame:
 
     x: Axis
     y: Axis
+    height: float = HEIGHT
 
     def at(self, point: Point) -> tuple[float, float]:
-        """Pixels of a point."""
-        x = LEFT + min(point[0] / self.x.ticks[-1], 1.0) * (WIDTH - LEFT - RIGHT)
-        y = HEIGHT - BOTTOM - min(point[1] / self.y.ticks[-1], 1.0) * (HEIGHT - TOP - BOTTOM)
+        """Pixels of a point; one beyond an axis lies at its end."""
+        x = LEFT + _share(point[0], self.x) * (WIDTH - LEFT - RIGHT)
+        y = self.height - BOTTOM - _share(point[1], self.y) * (self.height - TOP - BOTTOM)
         return x, y
 
     def draw(self) -> str:
         """Grid, ticks and labels."""
         parts = []
+        end = self.height - BOTTOM
         for tick in self.x.ticks:
             x, _ = self.at((tick, 0.0))
-            parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>')
-            parts.append(_text(x, HEIGHT - BOTTOM + 14, f"{tick:.3g}", "middle"))
+            parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{end}"/>')
+            parts.append(_text(x, end + 14, _tick(tick), "middle"))
         for tick in self.y.ticks:
             _, y = self.at((0.0, tick))
             parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-            parts.append(_text(LEFT - 6, y + 4, f"{tick:.3g}", "end"))
-        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x.label, "middle"))
-        middle = (TOP + HEIGHT - BOTTOM) / 2
+            parts.append(_text(LEFT - 6, y + 4, _tick(tick), "end"))
+        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, self.height - 6, self.x.label, "middle"))
+        middle = (TOP + end) / 2
         turned = f'transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle"'
         parts.append(f"<text {turned}>{escape(self.y.label)}</text>")
         return "".join(parts)
@@ -76,7 +82,43 @@ class Frame:
 def line_chart(frame: Frame, lines: Sequence[Line]) -> str:
     """Lines over a grid; the first is drawn on top. The names stand in the page's common legend."""
     drawn = "".join(_polyline(frame, line) for line in reversed(lines) if line.points)
-    return _svg(frame.draw() + drawn, f"{frame.y.label} against {frame.x.label}")
+    return _svg(frame.draw() + drawn, f"{frame.y.label} against {frame.x.label}", frame.height)
+
+
+def scatter_chart(frame: Frame, dots: Sequence[Point]) -> str:
+    """Dots over a grid; those beyond its axes are left out."""
+    drawn = "".join(
+        f'<circle class="speck" cx="{x:.1f}" cy="{y:.1f}" r="1.8"/>'
+        for x, y in (frame.at(dot) for dot in dots if _inside(dot[0], frame.x) and _inside(dot[1], frame.y))
+    )
+    zero = ""
+    if frame.y.ticks[0] < 0 < frame.y.ticks[-1]:
+        zero = _polyline(frame, Line("nothing", [(frame.x.ticks[0], 0.0), (frame.x.ticks[-1], 0.0)], "guide"))
+    return _svg(frame.draw() + zero + drawn, f"{frame.y.label} against {frame.x.label}", frame.height)
+
+
+def heat_map(
+    x: Sequence[object], y: Sequence[object], cells: Sequence[Sequence[float]], labels: tuple[str, str]
+) -> str:
+    """A cell for each of `x` (left to right) and `y` (bottom to top), the darker the higher its value."""
+    values = [value for line in cells for value in line]
+    low, spread = min(values), (max(values) - min(values)) or 1.0
+    width, height = (WIDTH - LEFT - RIGHT) / len(x), (HEIGHT - TOP - BOTTOM) / len(y)
+    parts = []
+    for column, line in enumerate(cells):
+        left = LEFT + column * width
+        parts.append(_text(left + width / 2, HEIGHT - BOTTOM + 14, _named(x[column]), "middle"))
+        for row, value in enumerate(line):
+            top = HEIGHT - BOTTOM - (row + 1) * height
+            place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}"'
+            shade = 0.06 + 0.84 * (value - low) / spread
+            parts.append(f'<rect class="cell" {place} fill-opacity="{shade:.2f}"><title>{value:.3g}</title></rect>')
+    for row, name in enumerate(y):
+        parts.append(_text(LEFT - 4, HEIGHT - BOTTOM - (row + 0.5) * height + 4, _named(name), "end"))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, labels[0], "middle"))
+    turned = f'transform="translate(9 {(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)" text-anchor="middle"'
+    parts.append(f"<text {turned}>{escape(labels[1])}</text>")
+    return _svg("".join(parts), f"{labels[0]} and {labels[1]}")
 
 
 def calibration_chart(curve: Sequence[Mapping[str, float | None]]) -> str:
@@ -127,10 +169,27 @@ def _polyline(frame: Frame, line: Line) -> str:
     return f'<polyline class="line {line.style}" points="{points}"><title>{escape(line.name)}</title></polyline>'
 
 
+def _share(value: float, axis: Axis) -> float:
+    first, last = axis.ticks[0], axis.ticks[-1]
+    return min(max((value - first) / (last - first), 0.0), 1.0)
+
+
+def _inside(value: float, axis: Axis) -> bool:
+    return axis.ticks[0] <= value <= axis.ticks[-1]
+
+
+def _tick(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _named(point: object) -> str:
+    return f"{point:.3g}" if isinstance(point, float | int) else str(point)[:9]
+
+
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _svg(content: str, title: str) -> str:
-    box = f"0 0 {WIDTH:.0f} {HEIGHT:.0f}"
+def _svg(content: str, title: str, height: float = HEIGHT) -> str:
+    box = f"0 0 {WIDTH:.0f} {height:.0f}"
     return f'<svg class="chart" viewBox="{box}" role="img" aria-label="{escape(title)}">{content}</svg>'

@@ -12,6 +12,7 @@ from evergreen.evaluation.metrics import Panel
 
 Floats = npt.NDArray[np.float64]
 POINTS = 100
+LIFT_PAIRS = 200  # of fewer pairs the lift is mostly luck
 
 
 def ranking_curves(panel: Panel) -> dict[str, list[list[float]]]:
@@ -27,6 +28,30 @@ def ranking_curves(panel: Panel) -> dict[str, list[list[float]]]:
     roc = np.stack([np.append(0.0, false_share), np.append(0.0, recall)], axis=1)
     steps = np.stack([recall, precision], axis=1)
     return {"roc": _thin(roc, roc.sum(axis=1)), "precision_recall": _thin(steps[found > 0], recall[found > 0])}
+
+
+def campaign_curves(panel: Panel) -> dict[str, list[list[float]]]:
+    """What contacting the likeliest pairs would have reached, against the share of all pairs that are contacted.
+
+    `gain`: share of the purchases among them; `lift`: how many times those of as many pairs at random; `profit`:
+    margin of the purchases less the cost of the contacts, per 1,000 customers. At most about 100 points each.
+    """
+    ranking, totals, policy = panel.ranking, panel.totals(), panel.settings.policy
+    if not totals["positives"]:
+        return {"gain": [], "lift": [], "profit": []}
+    through = ranking.step_starts[1:].astype(np.float64)
+    found = np.searchsorted(ranking.positive_rows, ranking.step_starts[1:]).astype(np.float64)
+    share, reached = through / totals["pairs"], found / totals["positives"]
+    earned = found * policy.margin_per_conversion - through * policy.cost_per_contact
+    profit = np.stack([share, earned * 1000 / totals["customers"]], axis=1)
+    gain = np.stack([share, reached], axis=1)
+    lift = np.stack([share, reached / share], axis=1)[through >= min(LIFT_PAIRS, totals["pairs"])]
+    start = [[0.0, 0.0]]
+    return {
+        "gain": start + _thin(gain, gain.sum(axis=1)),
+        "lift": _thin(lift, lift[:, 0]),
+        "profit": start + _thin(profit, gain.sum(axis=1)),
+    }
 
 
 def calibration_curve(panel: Panel) -> list[dict[str, float | None]]:

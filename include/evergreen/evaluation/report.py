@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.evaluation.curves import calibration_curve, ranking_curves
+from evergreen.evaluation.curves import calibration_curve, campaign_curves, ranking_curves
 from evergreen.evaluation.intervals import bootstrap
 from evergreen.evaluation.metrics import Panel
 from evergreen.evaluation.readiness import as_json, readiness
@@ -75,7 +75,9 @@ def evaluate(scores: Scores, settings: EvaluationSettings, heuristics: Mapping[s
         "metrics": metrics,
         "confusion_matrix": _confusion_matrix(totals),
         "calibration_curve": calibration_curve(panel),
-        "curves": {"model": ranking_curves(panel)} | {name: ranking_curves(rival) for name, rival in rivals.items()},
+        "curves": {
+            name: ranking_curves(one) | campaign_curves(one) for name, one in {"model": panel, **rivals}.items()
+        },
         "heuristics": of_rivals,
         "slices": evaluate_slices(scores, settings),
         "readiness": as_json(readiness(counts, metrics, of_rivals, settings.floors)),

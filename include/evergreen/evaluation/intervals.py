@@ -2,18 +2,19 @@
 
 One customer's pairs rise and fall together, so pairs are no independent draws: whole customers are drawn with
 replacement (cluster bootstrap; Davison & Hinkley 1997, section 3.8). A draw is a count a customer, and every metric is
-computed from counts, so that no row is copied and nothing is sorted twice.
+computed from counts, so that no row is copied, nothing is sorted twice, and hundreds of draws are one product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.evaluation.metrics import METRICS, Panel
+from evergreen.evaluation.metrics import CHUNK, METRICS, Panel
 from evergreen.evaluation.scores import Scores
 from evergreen.settings.evaluation import EvaluationSettings
 
@@ -82,10 +83,8 @@ class Gain:
 def bootstrap(panel: Panel) -> Resampled:
     """All metrics of a panel, resampled as its settings say (`resamples`, `seed`)."""
     settings = panel.settings
-    samples = np.empty((settings.resamples, len(METRICS)))
-    for number, weights in enumerate(draws(len(panel.customers), settings)):
-        samples[number] = list(panel.measure(weights).values())
-    return Resampled(panel.measure(), dict(zip(METRICS, samples.T, strict=True)))
+    parts = [panel.measure_many(weights) for weights in drawn(len(panel.customers), settings)]
+    return Resampled(panel.measure(), {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS})
 
 
 def paired_bootstrap(challenger: Scores, champion: Scores, metric: str, settings: EvaluationSettings) -> Gain:
@@ -108,18 +107,23 @@ def paired_gains(
         EvaluationError: the two did not score the same pairs in the same order.
     """
     challenger.check_same_pairs(champion)
-    sign: Floats = np.array([1.0 if METRICS[metric].higher_is_better else -1.0 for metric in metrics])
+    sign = {name: 1.0 if METRICS[name].higher_is_better else -1.0 for name in metrics}
     new, old = Panel(challenger, settings), Panel(champion, settings)
 
-    def gain(weights: Floats | None = None) -> Floats:
-        ours, theirs = new.measure(weights, metrics), old.measure(weights, metrics)
-        return np.array([ours[metric] - theirs[metric] for metric in metrics]) * sign
-
-    samples = np.array([gain(weights) for weights in draws(len(new.customers), settings)])
-    estimates = gain()
+    ours_now, theirs_now = new.measure(None, metrics), old.measure(None, metrics)
+    parts: dict[str, list[Floats]] = {name: [] for name in metrics}
+    for weights in drawn(len(new.customers), settings):
+        ours, theirs = new.measure_many(weights, metrics), old.measure_many(weights, metrics)
+        for name in metrics:
+            parts[name].append(ours[name] - theirs[name])
     return {
-        metric: Gain(metric, float(estimates[column]), samples[:, column], settings.confidence)
-        for column, metric in enumerate(metrics)
+        name: Gain(
+            name,
+            sign[name] * (ours_now[name] - theirs_now[name]),
+            sign[name] * np.concatenate(parts[name]),
+            settings.confidence,
+        )
+        for name in metrics
     }
 
 
@@ -144,3 +148,10 @@ def draws(customers: int, settings: EvaluationSettings) -> Iterator[Floats]:
     for _ in range(settings.resamples):
         drawn = rng.integers(0, customers, size=customers)
         yield np.bincount(drawn, minlength=customers).astype(np.float64)
+
+
+def drawn(customers: int, settings: EvaluationSettings) -> Iterator[Floats]:
+    """The same draws, some hundred at a time: shape (customers, draws)."""
+    rest = draws(customers, settings)
+    while some := list(islice(rest, max(1, CHUNK // customers))):
+        yield np.stack(some, axis=1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from evergreen.evaluation.places import Places, ndcg_by_customer
-from evergreen.evaluation.ranking import Ranking, WeighedRanking, calibration_error
+from evergreen.evaluation.ranking import Ranking, Segments, WeighedRanking, calibration_error
 from evergreen.evaluation.scores import Scores
 from evergreen.settings.evaluation import ContactRule, EvaluationSettings
 
@@ -54,7 +56,8 @@ METRICS: dict[str, Metric] = {
     )
 }
 TOP = 10  # the length of the list in NDCG@10 and recall@10
-RANKED = frozenset({"roc_auc", "average_precision", "average_precision_lift", "ece"})
+RANKED = frozenset({"roc_auc", "average_precision", "average_precision_lift"})
+CHUNK = 4_000_000  # numbers that a step of `Panel.measure_many` holds at a time
 
 
 class Panel:
@@ -73,9 +76,22 @@ class Panel:
         self.settings = settings
         codes, customers = pd.factorize(scores.customer_ids, sort=True)
         self.customers: npt.NDArray[np.object_] = np.asarray(customers)
-        self.ranking = Ranking(scores.labels, scores.probabilities)
-        self._ranked_customers = codes[self.ranking.order].astype(np.intp)
-        self._sums = _sums(codes.astype(np.intp), scores, settings)
+        self._scores = scores
+        self._codes = codes.astype(np.intp)
+        self._sums = _sums(self._codes, scores, settings)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """All pairs, sorted once."""
+        return Ranking(self._scores.labels, self._scores.probabilities)
+
+    @cached_property
+    def _ranked_customers(self) -> npt.NDArray[np.intp]:
+        return self._codes[self.ranking.order]
+
+    @cached_property
+    def _segments(self) -> Segments:
+        return Segments(self.ranking, self._ranked_customers, len(self.customers))
 
     def weigh(self, customer_weights: Floats | None = None) -> WeighedRanking:
         """The ranking under a weight a customer, in the order of `customers`; none: all 1."""
@@ -93,13 +109,41 @@ class Panel:
         A metric that is not defined for these pairs (ROC AUC with one class, say) is NaN.
         """
         chosen = tuple(METRICS if metrics is None else metrics)
-        values = _from_sums(self.totals(customer_weights), self.settings)
-        if RANKED.intersection(chosen):
+        values = _from_sums({name: np.float64(total) for name, total in self.totals(customer_weights).items()}, self)
+        if not RANKED.isdisjoint(chosen) or "ece" in chosen:
             weighed = self.weigh(customer_weights)
-            values["roc_auc"] = weighed.roc_auc()
-            values["average_precision"] = weighed.average_precision()
-            values["average_precision_lift"] = _ratio(values["average_precision"], values["base_rate"])
+            values |= _ranked(weighed.roc_auc(), weighed.average_precision(), values["base_rate"])
             values["ece"] = calibration_error(weighed.calibration(self.settings.calibration_bins))
+        return {name: float(values[name]) for name in chosen}
+
+    def measure_many(self, customer_weights: Floats, metrics: Iterable[str] | None = None) -> dict[str, Floats]:
+        """`measure` of many weightings at a time, a hundredth of the work for each.
+
+        Args:
+            customer_weights: whole numbers, shape (customers, draws).
+            metrics: names; none: all.
+
+        Returns:
+            Arrays of shape (draws,) by name.
+        """
+        chosen = tuple(METRICS if metrics is None else metrics)
+        names, matrix = self._sums
+        # einsum adds by itself; a product by BLAS would start threads, whose number can change the last bit
+        totals = np.einsum("kc,cd->kd", matrix, customer_weights)
+        values = _from_sums(dict(zip(names, totals, strict=True)), self)
+        if not RANKED.isdisjoint(chosen):
+            step = max(1, CHUNK // self._segments.size)
+            parts = [
+                self._segments.rank(np.ascontiguousarray(customer_weights[:, at : at + step]))
+                for at in range(0, customer_weights.shape[1], step)
+            ]
+            roc_auc, precision = (np.concatenate(part) for part in zip(*parts, strict=True))
+            values |= _ranked(roc_auc, precision, values["base_rate"])
+        if "ece" in chosen:
+            bins = self.settings.calibration_bins
+            values["ece"] = np.array(
+                [calibration_error(self.weigh(weights).calibration(bins)) for weights in customer_weights.T]
+            )
         return {name: values[name] for name in chosen}
 
 
@@ -140,8 +184,9 @@ def _sums(codes: npt.NDArray[np.intp], scores: Scores, settings: EvaluationSetti
     return tuple(rows), np.stack(list(rows.values()))
 
 
-def _from_sums(total: dict[str, float], settings: EvaluationSettings) -> dict[str, float]:
-    policy = settings.policy
+def _from_sums(total: Mapping[str, Any], panel: Panel) -> dict[str, Any]:
+    """Metrics that are ratios of sums; of numbers, or of arrays with a number a draw."""
+    policy = panel.settings.policy
     pairs, positives, said_yes, right = (total[key] for key in ("pairs", "positives", "said_yes", "true_positives"))
     profit = policy.margin_per_conversion * total["conversions"] - policy.cost_per_contact * total["contacts"]
     return {
@@ -149,7 +194,7 @@ def _from_sums(total: dict[str, float], settings: EvaluationSettings) -> dict[st
         "log_loss": _ratio(total["log_loss"], pairs),
         "brier": _ratio(total["squared_error"], pairs),
         "accuracy": _ratio(pairs - positives - said_yes + 2 * right, pairs),
-        "precision": right / said_yes if said_yes else 0.0,
+        "precision": np.where(said_yes > 0, _ratio(right, said_yes), 0.0),
         "recall": _ratio(right, positives),
         "f1": _ratio(2 * right, positives + said_yes),
         "ndcg_at_10": _ratio(total["ndcg"], total["buyers"]),
@@ -158,5 +203,14 @@ def _from_sums(total: dict[str, float], settings: EvaluationSettings) -> dict[st
     }
 
 
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else float("nan")
+def _ranked(roc_auc: Any, average_precision: Any, base_rate: Any) -> dict[str, Any]:
+    return {
+        "roc_auc": roc_auc,
+        "average_precision": average_precision,
+        "average_precision_lift": _ratio(average_precision, base_rate),
+    }
+
+
+def _ratio(numerator: Any, denominator: Any) -> Any:
+    """Quotient, NaN where the denominator is 0."""
+    return np.divide(numerator, np.where(denominator == 0, np.nan, denominator))

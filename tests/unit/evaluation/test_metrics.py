@@ -176,3 +176,15 @@ def test_scores_that_say_nothing_are_refused(labels: list[int], probabilities: l
     names = np.array(["a"] * len(labels), dtype=object)
     with pytest.raises(EvaluationError, match=message):
         measure(Scores(names, names, np.array(labels, np.int8), np.array(probabilities)), DEFAULT)
+
+
+@pytest.mark.parametrize("digits", [None, 2], ids=["no ties", "ties"])
+def test_many_weightings_at_a_time_equal_one_after_the_other(make_scores, quick, digits, monkeypatch) -> None:
+    monkeypatch.setattr("evergreen.evaluation.metrics.CHUNK", 5_000)  # several steps
+    panel = Panel(make_scores(1500, 40, digits=digits), quick)
+    weights = np.random.default_rng(2).poisson(1.0, (len(panel.customers), 12)).astype(np.float64)
+    weights[:, 3] = 0  # nobody: no metric is defined
+    many = panel.measure_many(weights)
+    for draw in range(12):
+        one = panel.measure(weights[:, draw])
+        assert {name: values[draw] for name, values in many.items()} == pytest.approx(one, rel=1e-12, nan_ok=True)

@@ -15,12 +15,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from safetensors import safe_open  # noqa: E402 (torch may be missing)
+from safetensors import safe_open
 
-from evergreen.models.network.checkpoint import FILE  # noqa: E402
-from evergreen.settings import load_settings  # noqa: E402
-from evergreen.training.dataset import TrainingSet, build_training_set  # noqa: E402
-from tests.shop import FIRST, Shop, publish_purchases, purchases_of  # noqa: E402
+from evergreen.models.network.checkpoint import FILE
+from evergreen.settings import load_settings
+from evergreen.training.dataset import TrainingSet, build_training_set
+from tests.shop import FIRST, Shop, publish_purchases, purchases_of
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 

@@ -51,6 +51,10 @@ class PromotionRefusedError(EvergreenError):
     """Evidence, approval or champion state does not allow this promotion: the champion is unchanged."""
 
 
+class ReproductionError(EvergreenError):
+    """A past version cannot be made again, or what was made is not what was recorded; names the first difference."""
+
+
 class LedgerError(EvergreenError):
     """The ledger's hash chain does not hold, or an entry cannot be written."""
 

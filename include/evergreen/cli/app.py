@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evergreen.cli import backup, bench, data, deploy, docs, images, loop, parts, registry, workspaces
+from evergreen.cli import backup, bench, data, deploy, docs, images, loop, parts, registry, reproduce, workspaces
 from evergreen.jobs.entry import told_plainly
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("features")(data.features)
 app.command("score")(data.score)
 app.command("sample")(data.sample)
 app.command("rollback")(registry.rollback)
+app.command("reproduce")(reproduce.reproduce)
 app.add_typer(registry.ledger, name="ledger")
 app.add_typer(workspaces.workspace, name="workspace")
 app.command("deploy")(deploy.deploy)

@@ -86,6 +86,7 @@ def _leftovers(settings: Settings) -> Iterator[Path]:
         if folder.is_dir() and not (folder / RESULT).exists()
     )
     yield from (home / "evidence").glob(".*")
+    yield from (home / "reproductions").glob("*")
 
 
 def _remove(paths: Iterable[Path], before: datetime, *, dry_run: bool) -> Removed:

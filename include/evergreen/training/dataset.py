@@ -209,17 +209,46 @@ def build_training_set(settings: Settings, day: date, *, run_id: str = "", join:
     draft = root / f".draft.{uuid4().hex}"
     draft.mkdir(parents=True)
     try:
-        manifest = _write(draft, features, dates, settings, chunks)
-        manifest |= {"day": str(day), "run_id": run_id}
-        (draft / MANIFEST).write_text(json.dumps(manifest, sort_keys=True, indent=1))
-        folder = root / manifest["digest"]
+        digest = write_training_set(draft, features, dates, settings, chunks, day=day, run_id=run_id).digest
+        folder = root / digest
         if not folder.exists():
             draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    _note(key, {"digest": manifest["digest"]})
+    _note(key, {"digest": digest})
     chunks.forget_others()
     return TrainingSet.open(folder)
+
+
+def write_training_set(
+    folder: Path,
+    features: Release,
+    dates: TrainingDates,
+    settings: Settings,
+    chunks: Chunks,
+    *,
+    day: date,
+    run_id: str = "",
+) -> TrainingSet:
+    """Writes a training set into an empty folder that is there already, whatever lies elsewhere.
+
+    Args:
+        folder: where its files go.
+        features: table versions that `chunks` reads.
+        dates: training `as_of`s and holdout.
+        settings: windows, split.
+        chunks: gives the rows of each date.
+        day: newest day of data that is used.
+        run_id: noted in the manifest.
+
+    Raises:
+        TrainingError: the join gave no known feature.
+        FeatureStoreError: the join lost, added or moved rows.
+    """
+    manifest = _write(folder, features, dates, settings, chunks)
+    manifest |= {"day": str(day), "run_id": run_id}
+    (folder / MANIFEST).write_text(json.dumps(manifest, sort_keys=True, indent=1))
+    return TrainingSet(manifest["digest"], folder, manifest)
 
 
 def _mature_dates(lake: Lake, day: date, settings: Settings) -> TrainingDates:

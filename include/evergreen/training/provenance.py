@@ -1,8 +1,9 @@
-"""Digests of code, lock file and settings: from what a model was made, beside its data."""
+"""Digests of code, lock file and settings, and the commit: from what a model was made, beside its data."""
 
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 from evergreen.lake.digest import digest_json
@@ -23,6 +24,16 @@ def lock_digest() -> str:
     """SHA-256 over the lock files, empty where the project was installed without them."""
     files = sorted(LOCKS.glob("*.lock"))
     return _digest(files, LOCKS) if files else ""
+
+
+def revision() -> str:
+    """The commit, with `-dirty` where files differ from it; `unknown` outside of git."""
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # an image has no git
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def settings_digest(settings: Settings) -> str:

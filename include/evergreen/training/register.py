@@ -17,7 +17,7 @@ from evergreen.errors import TrainingError
 from evergreen.models.bundle import Bundle, load_bundle, store_bundle
 from evergreen.settings import Settings
 from evergreen.settings.training import InnerMetric
-from evergreen.training.provenance import code_digest, lock_digest, settings_digest
+from evergreen.training.provenance import code_digest, lock_digest, revision, settings_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -145,6 +145,7 @@ def _register(
         "code_digest": code_digest(),
         "lock_digest": lock_digest(),
         "settings_digest": settings_digest(settings),
+        "revision": revision(),
         "airflow_run_id": run_id,
     }
     experiment = _experiment(client, settings)

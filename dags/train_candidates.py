@@ -8,6 +8,7 @@
 - **Running it again** is safe: the same features give the same training set, the same bundle and the same version.
 - **Where it trains**: in a child process, or with `settings.training.runtime: docker` in a container without network,
   as `docs/how-to/train-in-a-container.md` says. Both give the same bundle.
+- **Which candidates**: those of `settings.training.candidates` that are enabled, or those that `candidates` names.
 - **To add a candidate**: an entry in `settings.training.candidates`, and a file in `evergreen/models/candidates` if it
   is another kind of model.
 """
@@ -37,6 +38,13 @@ TRAIN, POOL = trainer()  # a process or a container, by `settings.training.runti
         "force": Param(
             False, type="boolean", title="Force", description="Train although it is not the newest published day."
         ),
+        "candidates": Param(
+            "",
+            type="string",
+            title="Candidates",
+            description="Names from settings.training.candidates with commas between, also of those that are not "
+            "enabled. Empty: all that are enabled. The gate on heuristics needs one of them among the names.",
+        ),
     },
     tags=[Tag.MODEL, Tag.RETRAINING, Tag.DAILY],
     doc_md=__doc__,
@@ -46,7 +54,7 @@ def train_candidates() -> None:
     """Builds and checks the training set, trains each candidate by itself, registers the best."""
     dataset = TrainingSetOperator(task_id="dataset", day=DAY, force="{{ params.force }}")
     check = GreatExpectationsOperator(task_id="check", suite="training_set", staged=dataset.output)
-    specs = TrainingSpecsOperator(task_id="specs", training_set=dataset.output)
+    specs = TrainingSpecsOperator(task_id="specs", training_set=dataset.output, candidates="{{ params.candidates }}")
     train = TRAIN.partial(
         task_id="train",
         pool=POOL,  # here, since a mapped task does not see what its class would set

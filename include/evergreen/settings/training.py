@@ -29,9 +29,12 @@ class Runtime(StrEnum):
 class CandidateSettings(Section):
     """One candidate: a model and the parameters that differ from the model's defaults."""
 
-    model: str = Field(description="A file of `include/evergreen/models/candidates`: heuristic, logistic, xgboost.")
+    model: str = Field(description="A file of `include/evergreen/models/candidates`, such as xgboost.")
     params: dict[str, float | int | str | bool] = Field(
         default_factory=dict, description="Parameters of the model; each has a range in the model's file."
+    )
+    enabled: bool = Field(
+        True, description="Trained each day. Others are trained when a run of `train_candidates` names them."
     )
 
 
@@ -42,6 +45,10 @@ def _candidates() -> dict[str, CandidateSettings]:
         "popularity": CandidateSettings(model="heuristic", params={"feature": "product_buyers_90d"}),
         "logistic": CandidateSettings(model="logistic"),
         "xgboost": CandidateSettings(model="xgboost"),
+        "lightgbm": CandidateSettings(model="lightgbm", enabled=False),
+        "hist_boosting": CandidateSettings(model="hist_boosting", enabled=False),
+        "random_forest": CandidateSettings(model="random_forest", enabled=False),
+        "ensemble": CandidateSettings(model="ensemble", enabled=False),
     }
 
 
@@ -93,7 +100,8 @@ class TrainingSettings(Section):
     )
     threads: int | Literal["auto"] = Field("auto", description="Threads of one trainer. `auto`: one a core.")
     candidates: dict[str, CandidateSettings] = Field(
-        default_factory=_candidates, description="Candidates by name; all are trained, the best becomes challenger."
+        default_factory=_candidates,
+        description="Candidates by name; all that are enabled are trained, the best becomes challenger.",
     )
 
     @property
@@ -107,6 +115,6 @@ class TrainingSettings(Section):
             raise ValueError(f"min_steps is {self.min_steps}, must be at most steps ({self.steps})")
         if self.early_stopping_share + self.selection_share >= 0.8:
             raise ValueError("early_stopping_share + selection_share must leave at least a fifth of the customers")
-        if not self.candidates:
-            raise ValueError("candidates is empty, must name at least one candidate")
+        if not any(entry.enabled for entry in self.candidates.values()):
+            raise ValueError("candidates has none that is enabled, must name at least one candidate that is")
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +61,24 @@ class TrainSpec(BaseModel):
         )
 
 
-def make_specs(settings: Settings, training_set: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A spec for each candidate of the settings, as JSON documents.
+def make_specs(
+    settings: Settings, training_set: Mapping[str, Any], candidates: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """A spec for each candidate of the settings that is enabled, or for those that are asked for, as JSON documents.
 
     Args:
         settings: candidates, seed, threads.
         training_set: at least `folder` and `digest`, as in `TrainingSet.summary()`.
+        candidates: names of candidates of the settings, enabled or not; none for all that are enabled.
 
     Raises:
-        TrainingError: naming the candidate whose model or parameter is unknown or out of range.
+        TrainingError: naming the candidate that is unknown, or whose model or parameter is unknown or out of range.
     """
     training = settings.training
     check_candidates({name: (entry.model, entry.params) for name, entry in training.candidates.items()})
+    if unknown := sorted(set(candidates) - set(training.candidates)):
+        known = ", ".join(training.candidates)
+        raise TrainingError(f"candidate {unknown[0]!r} is not in settings.training.candidates, must be one of: {known}")
     return [
         TrainSpec(
             candidate=name,
@@ -84,6 +90,7 @@ def make_specs(settings: Settings, training_set: Mapping[str, Any]) -> list[dict
             threads=training.trainer_threads,
         ).model_dump(mode="json")
         for name, entry in training.candidates.items()
+        if (name in candidates if candidates else entry.enabled)
     ]
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from evergreen.platform.containers import Owner
     from evergreen.settings import Settings
+    from evergreen.training.spec import TrainSpec
 
 MIB = 1024**2
 GPU_LABEL = "evergreen.gpu"
@@ -96,7 +97,7 @@ class TrainContainerOperator(DockerOperator):
             for point in mounts(settings, spec.training_set.folder, folder)
         ]
         self._refuse_missing(settings)
-        self.device_requests = self._gpu(settings, spec.model, owner.labels)
+        self.device_requests = self._gpu(settings, spec, owner.labels)
         hand_over(folder, str(self.user))
         for left in self.cli.containers(all=True, filters={"label": as_filter(owner.labels_of_all_tries)}):
             self.log.warning("removing container %s, which an earlier try left", left["Id"][:12])
@@ -117,13 +118,13 @@ class TrainContainerOperator(DockerOperator):
             ) from None
         self.log.info("image %s, %s", self.image, image["Id"])
 
-    def _gpu(self, settings: Settings, model: str, labels: Mapping[str, str]) -> list[DeviceRequest] | None:
+    def _gpu(self, settings: Settings, spec: TrainSpec, labels: Mapping[str, str]) -> list[DeviceRequest] | None:
         """A GPU where one is demanded, or there is one and the model can use it: the one that fewest trainers use."""
-        from evergreen.models.candidate import candidate_class
+        from evergreen.models.candidate import frameworks_of
         from evergreen.settings.container import Gpus
 
         gpus, slots = settings.container.gpus, settings.container.gpu_slots
-        if gpus is Gpus.OFF or (gpus is Gpus.AUTO and GPU_FRAMEWORK not in candidate_class(model).frameworks):
+        if gpus is Gpus.OFF or (gpus is Gpus.AUTO and GPU_FRAMEWORK not in frameworks_of(spec.model, spec.params)):
             return None
         if not self._engine_has_gpus(unknown=gpus is Gpus.ON):
             if gpus is Gpus.AUTO:

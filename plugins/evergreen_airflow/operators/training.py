@@ -55,17 +55,19 @@ class TrainingSetOperator(BaseOperator):
 
 
 class TrainingSpecsOperator(BaseOperator):
-    """Makes one training spec for each candidate of `settings.training.candidates`.
+    """Makes one training spec for each candidate of `settings.training.candidates` that is enabled or asked for.
 
     :param training_set: what `TrainingSetOperator` returned. Templated.
-    :raises TrainingError: a candidate's model or parameter is unknown or out of range.
+    :param candidates: names with commas between, enabled or not. Empty: all that are enabled. Templated.
+    :raises TrainingError: a candidate, its model or a parameter is unknown or out of range.
     """
 
-    template_fields: Sequence[str] = ("training_set",)
+    template_fields: Sequence[str] = ("training_set", "candidates")
 
-    def __init__(self, *, training_set: Any, **kwargs: Any) -> None:
+    def __init__(self, *, training_set: Any, candidates: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.training_set = training_set
+        self.candidates = candidates
 
     @fails_plainly
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -73,7 +75,8 @@ class TrainingSpecsOperator(BaseOperator):
         from evergreen.settings import load_settings
         from evergreen.training.spec import make_specs
 
-        return make_specs(load_settings(), self.training_set)
+        asked = [name.strip() for name in self.candidates.split(",") if name.strip()]
+        return make_specs(load_settings(), self.training_set, asked)
 
 
 class TrainProcessOperator(BaseOperator):

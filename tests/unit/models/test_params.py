@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen.errors import TrainingError
-from evergreen.models.candidate import candidate_class, check_candidates, known_models
+from evergreen.models.candidate import candidate_class, check_candidates, frameworks_of, known_models
 from evergreen.models.params import Number, Text, resolve
 from evergreen.settings.training import TrainingSettings
 
@@ -60,13 +60,22 @@ def test_every_model_can_be_made_from_its_own_defaults(model):
 
 def test_the_candidates_of_the_default_settings_are_valid():
     entries = TrainingSettings().candidates
-    assert set(check_candidates({name: (one.model, one.params) for name, one in entries.items()})) == {
-        "frequency",
-        "recency",
-        "popularity",
-        "logistic",
-        "xgboost",
-    }
+    checked = check_candidates({name: (one.model, one.params) for name, one in entries.items()})
+    assert {"frequency", "recency", "popularity", "logistic", "xgboost"} <= set(checked)
+    assert {one.model for one in entries.values()} <= set(known_models())
+
+
+@pytest.mark.parametrize("members", ["ensemble", "xgboost,oracle", "xgboost,xgboost", ",", 3])
+def test_members_of_an_ensemble_are_other_models(members):
+    with pytest.raises(TrainingError, match=r"parameter members of model ensemble is .*, must be") as raised:
+        resolve("ensemble", {"members": members}, candidate_class("ensemble").ranges)
+    assert "one of: ensemble" not in str(raised.value)
+
+
+def test_an_ensemble_needs_what_its_members_need():
+    assert frameworks_of("ensemble", {"members": "xgboost, heuristic"}) == ["xgboost"]
+    assert frameworks_of("ensemble", {}) == ["lightgbm", "scikit-learn", "xgboost"]
+    assert frameworks_of("xgboost", {"rounds": 3}) == ["xgboost"]
 
 
 @pytest.mark.parametrize("model", ["oracle", "", "../evil", "os"])

@@ -209,6 +209,7 @@ def test_auto_is_resolved_and_a_number_is_kept() -> None:
         ("training:\n  steps: 1\n", r"min_steps is 2, must be at most steps \(1\)"),
         ("training:\n  early_stopping_share: 0.4\n  selection_share: 0.4\n", "at least a fifth of the customers"),
         ("training:\n  candidates: {}\n", "must name at least one candidate"),
+        ("training:\n  candidates: {a: {model: xgboost, enabled: false}}\n", "must name at least one candidate"),
         ("sample:\n  day: 2020-01-01\n", r"day 2020-01-01 must lie after first_day"),
         ("ingest:\n  columns: {colour: Farbe}\n", "'colour' is no column of the contract, must be one of"),
         ("ingest:\n  columns: {quantity: ''}\n", "'quantity' cannot be absent"),

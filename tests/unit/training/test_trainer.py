@@ -180,6 +180,13 @@ def test_settings_give_a_spec_a_candidate(training_set, settings):
     assert all(TrainSpec.model_validate(one).resolved() is not None for one in json.loads(json.dumps(specs)))
 
 
+def test_a_run_may_ask_for_candidates_that_are_not_enabled(training_set, settings):
+    specs = make_specs(settings, training_set.summary(), ["random_forest", "frequency"])
+    assert [one["candidate"] for one in specs] == ["frequency", "random_forest"]  # in the order of the settings
+    with pytest.raises(TrainingError, match=r"candidate 'oracle' is not in settings\.training\.candidates, .* xgboost"):
+        make_specs(settings, training_set.summary(), ["frequency", "oracle"])
+
+
 def test_a_bad_parameter_in_settings_names_its_key(training_set, monkeypatch):
     monkeypatch.setenv("EVERGREEN__TRAINING__CANDIDATES", '{"deep": {"model": "xgboost", "params": {"max_depth": 99}}}')
     with pytest.raises(TrainingError, match=r"settings\.training\.candidates\.deep: parameter max_depth"):

@@ -69,15 +69,34 @@ def restore(
     replace: Annotated[
         bool, typer.Option("--replace", help="Move what is there aside; without this the home must be empty.")
     ] = False,
+    artefacts: Annotated[
+        bool,
+        typer.Option(
+            "--artefacts", help="Only files of models and evidence that are missing or altered; nothing has to be down."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a backup in place: verified before anything is touched, checked before it is put in place."""
+    from evergreen.backup import mend
     from evergreen.backup import restore as restoring
     from evergreen.backup.places import newest_to_restore
     from evergreen.backup.steps import Steps
 
+    if artefacts and (to or replace):
+        raise BackupError("--artefacts was given with --to or --replace: expected it alone, it mends the home in place")
     settings, steps = load_settings(), Steps(_say)
     chosen = folder or newest_to_restore(settings)
+    if artefacts:
+        mended = mend.mend(settings, chosen, steps)
+        if as_json:
+            print_json(_document(chosen, steps) | {"put_back": list(mended.files)})
+            return
+        _show(steps)
+        for name in mended.files:
+            console.print(f"  put back: {name}", soft_wrap=True, markup=False)
+        console.print(f"models and evidence are those of {chosen}, and what came later", soft_wrap=True)
+        return
     done = restoring.restore(settings, chosen, steps, to=to, replace=replace)
     if as_json:
         aside = str(done.aside) if done.aside else None

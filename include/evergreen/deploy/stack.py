@@ -5,26 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, build_opener
 
+from evergreen.deploy import snapshot
 from evergreen.deploy.checks import Machine, check_disk, check_gpu, check_memory, check_port, refuse
-from evergreen.deploy.engine import Engine, ServiceState
+from evergreen.deploy.databases import Databases
+from evergreen.deploy.doors import smoke_test
+from evergreen.deploy.engine import LASTING, PROJECT_LABEL, Engine, ServiceState
 from evergreen.deploy.images import build, image_name
+from evergreen.deploy.releases import History, Release
 from evergreen.deploy.secrets import GENERATED, Secrets
-from evergreen.deploy.sources import image_tag, revision
+from evergreen.deploy.snapshot import Parts
+from evergreen.deploy.sources import image_tag
 from evergreen.errors import DeployError, PlatformError
 from evergreen.platform.airflow import CONSUMERS_FIRST
-from evergreen.platform.client import AirflowClient, ApiError
+from evergreen.platform.client import AirflowClient
 from evergreen.settings.tree import PROJECT
+from evergreen.training.provenance import revision
 
 IMAGES = ("airflow", "trainer", "serving", "broker")
 HEALTHY_SECONDS = 600.0
@@ -32,6 +37,14 @@ POLL_SECONDS = 2.0
 PORTS = {"production": (8080, 8000, 3000), "staging": (8180, 8100, 3100)}
 PORT_NAMES = ("EVERGREEN_AIRFLOW_PORT", "EVERGREEN_SERVING_PORT", "EVERGREEN_GRAFANA_PORT")
 DOORS = ("api-server", "serving", "grafana")
+COMPOSE_FILE, PASSWORDS = "docker-compose.yaml", "passwords.sha256"
+COMPUTED = frozenset(
+    {
+        "COMPOSE_PROJECT_NAME", "EVERGREEN_BROKER_GPUS", "EVERGREEN_DOCKER_GROUP", "EVERGREEN_ENVIRONMENT",
+        "EVERGREEN_GPUS", "EVERGREEN_SECRETS", "EVERGREEN_VERSION",
+    }
+)  # fmt: skip
+WITHOUT = "--snapshot databases leaves the home out, --snapshot none takes none"
 
 Say = Callable[[str], None]
 
@@ -53,6 +66,7 @@ class Stack:
     engine: Engine
     say: Say = lambda _: None
     given: Mapping[str, str] = field(default_factory=dict)  # .env, then the environment
+    compose_file: Path | None = None  # None: the project's
 
     @staticmethod
     def open(options: Options, say: Say) -> Stack:
@@ -103,10 +117,54 @@ class Stack:
         """Airflow's REST API, as admin."""
         return AirflowClient(self.urls[0], lambda: ("admin", self.secrets.read("airflow_admin_password")))
 
+    @property
+    def snapshots(self) -> Path:
+        """Where its snapshots lie."""
+        return self.folder / "snapshots"
+
+    @property
+    def history(self) -> History:
+        """Its releases."""
+        return History(self.folder)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What people chose of all that its Compose file leaves open."""
+        return {name: self.given[name] for name in sorted(self._left_open) if self.given.get(name)}
+
+    def under(self, release: Release) -> Stack:
+        """The environment as a release was started: its settings and Compose file, whatever .env says today."""
+        if release.settings is None:
+            return self
+        others = {name: value for name, value in self.given.items() if name not in self._left_open}
+        options = replace(self.options, monitoring=release.monitoring)
+        file = self.history.compose_file(release)
+        return replace(self, options=options, given={**others, **release.settings}, compose_file=file)
+
+    def now(self) -> Stack:
+        """The environment as the newest healthy release was started."""
+        return self.under(self._newest())
+
+    def in_worker(self, command: Sequence[str]) -> str:
+        """Runs a command in a worker that runs, and gives its output.
+
+        Raises:
+            DeployError: with the last line of its output.
+        """
+        return self.now().compose(self._newest(), ["exec", "-T", "worker", *command])
+
+    def _newest(self) -> Release:
+        releases = self.history.all()
+        if not releases:
+            raise DeployError(f"nothing was deployed to {self.options.environment} from here: ./evergreen deploy first")
+        return releases[-1]
+
     def variables(self, tag: str, gpus: str) -> dict[str, str]:
-        """What docker-compose.yaml leaves open."""
-        socket = Path(self.given.get("EVERGREEN_DOCKER_SOCKET", "/var/run/docker.sock"))
+        """What its Compose file leaves open; empty, as if it were not set, where nobody chose anything."""
+        socket = Path(self.given.get("EVERGREEN_DOCKER_SOCKET") or "/var/run/docker.sock")
         return {
+            **dict.fromkeys(self._left_open, ""),
+            **self.settings,
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_PROFILES": "monitoring" if self.options.monitoring else "",
             "EVERGREEN_BROKER_GPUS": "false" if gpus == "off" else "true",
@@ -117,6 +175,15 @@ class Stack:
             "EVERGREEN_VERSION": tag,
             **{name: str(port) for name, port in zip(PORT_NAMES, self.ports, strict=True)},
         }
+
+    def compose(self, release: Release, arguments: Sequence[str], *, given: str = "") -> str:
+        """Runs Compose as a release is started; gives its output.
+
+        Raises:
+            DeployError: with the last line of its output.
+        """
+        variables = self.variables(release.tag, release.gpus)
+        return self.engine.run_compose(arguments, variables, given=given, file=self.compose_file)
 
     def check(self) -> str:
         """Refuses in one line before anything starts; gives whether trainers get GPUs: `on`, `auto` or `off`.
@@ -145,8 +212,11 @@ class Stack:
             return "auto" if "nvidia" in machine.runtimes else "off"
         return self.options.gpu
 
-    def deploy(self) -> dict[str, Any]:
-        """Brings these sources up. Gives the release: tag, seconds of each step, addresses.
+    def deploy(self, parts: Parts = Parts.ALL) -> Release:
+        """Brings these sources up, with what .env says today.
+
+        Args:
+            parts: what is put into the snapshot that is taken before anything is changed.
 
         Raises:
             DeployError: refused before anything started, or did not become healthy.
@@ -157,47 +227,130 @@ class Stack:
             self.secrets.make()
         self.secrets.check()
         gpus = self.check()
-        tag = image_tag()
-        release: dict[str, Any] = {
-            "tag": tag,
-            "gpus": gpus,
-            "revision": revision(),
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": {"check": round(time.monotonic() - began, 1)},
-        }
-        self._build(tag, release)
-        self._start(release, "deploy_platform", began)
-        return release
+        seconds = {"check": round(time.monotonic() - began, 1)}
+        compose = self.history.keep_compose(PROJECT / COMPOSE_FILE)
+        options, settings = self.options, self.settings
+        release = Release(image_tag(), revision(), gpus, _now(), options.monitoring, settings, compose, "", seconds)
+        self._build(release)
+        return self.put(release, parts)
 
-    def rollback(self) -> dict[str, Any]:
-        """Brings the release before the newest up again.
+    def put(self, release: Release, parts: Parts = Parts.ALL) -> Release:
+        """Takes a snapshot, then starts a release whose images are there.
 
         Raises:
-            DeployError: there is none, or its images are gone.
+            DeployError: the snapshot could not be taken, and nothing was changed; or it did not become healthy.
         """
-        began = time.monotonic()
-        releases = self.releases()
-        if len(releases) < 2:
-            raise DeployError(f"{self.options.environment} has {len(releases)} release(s), going back needs two")
-        before = dict(releases[-2])
-        missing = [name for name in IMAGES if not self.engine.has_image(image_name(name, before["tag"]))]
-        if missing:
-            gone = ", ".join(missing)
-            raise DeployError(f"images of {before['tag']} are gone ({gone}): check its commit out and deploy that")
-        self.secrets.check()
-        self.check()
-        release = {**before, "at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": {}}
-        self._start(release, "rollback_platform", began)
+        began = time.monotonic() - sum(release.seconds.values())
+        before = time.monotonic()
+        taken = self.snapshot(parts)
+        release.seconds["snapshot"] = round(time.monotonic() - before, 1)
+        release = self.history.begin(replace(release, snapshot=taken))
+        self.under(release).start(release)
+        release.seconds["total"] = round(time.monotonic() - began, 1)
+        self.history.add(release)
+        self.note(release, "deploy_platform")
         return release
 
-    def releases(self) -> list[dict[str, Any]]:
-        """Releases that became healthy, oldest first; one that was gone back from is no longer among them."""
-        file = self.folder / "releases.json"
-        return list(json.loads(file.read_text())) if file.exists() else []
+    def snapshot(self, parts: Parts = Parts.ALL) -> str:
+        """Takes a snapshot of what runs and gives its name; empty where there is nothing yet, or none is wanted.
+
+        Raises:
+            DeployError: it could not be taken. Nothing was changed.
+        """
+        releases = self.history.all()
+        if parts is Parts.NONE or not releases or not self.engine.has_volume(f"{self.project}_postgres"):
+            why = "none is wanted" if parts is Parts.NONE else "nothing was deployed before"
+            self.say(f"no snapshot: {why}")
+            return ""
+        running = releases[-1]
+        now = self.under(running)
+        self.say("taking a snapshot")
+        try:
+            now.wake(running)
+            name = snapshot.make(
+                self.snapshots,
+                now.databases,
+                environment=self.options.environment,
+                release=running.tag,
+                made_at=_now(),
+                configuration=now._configuration(),
+                back_up_home=partial(now._back_up_home, running) if parts is Parts.ALL else None,
+            )
+        except PlatformError as error:
+            raise DeployError(f"no snapshot could be taken, and nothing was changed: {error} ({WITHOUT})") from None
+        kept = int(self.given.get("EVERGREEN_SNAPSHOTS_KEPT") or snapshot.KEPT)
+        snapshot.prune(self.snapshots, kept, self.history.needed_snapshots())
+        self.say(f"snapshot {self.snapshots / name}")
+        return name
+
+    @property
+    def databases(self) -> Databases:
+        """Its databases.
+
+        Raises:
+            DeployError: PostgreSQL does not run.
+        """
+        container = self.engine.container(self.project, "postgres")
+        if not container:
+            raise DeployError(f"PostgreSQL of {self.project} does not run: ./evergreen deploy starts it")
+        return Databases(self.engine, container)
+
+    def wake(self, release: Release) -> None:
+        """Starts what a snapshot asks, where it was stopped: the databases, and MLflow, which knows all models."""
+        if not all(self.engine.container(self.project, name) for name in ("postgres", "mlflow")):
+            self.compose(release, ["up", "-d", "mlflow"])
+            deadline = time.monotonic() + HEALTHY_SECONDS
+            while waiting := [one for one in self.states() if one.service in ("postgres", "mlflow") and not one.ready]:
+                if time.monotonic() > deadline:
+                    raise DeployError(f"{waiting[0].service} is {waiting[0].text} after {HEALTHY_SECONDS:.0f} s")
+                time.sleep(POLL_SECONDS)
 
     def states(self) -> list[ServiceState]:
         """State of every service."""
         return self.engine.states(self.project)
+
+    def own_containers(self) -> list[dict[str, Any]]:
+        """Running containers of images of ours, as the engine tells them."""
+        found = self.engine.containers(f"{PROJECT_LABEL}={self.project}", LASTING)
+        return [one for one in found if str(one["Config"]["Image"]).startswith("evergreen/")]
+
+    def record(self, release: Release, entry: Mapping[str, Any]) -> None:
+        """Writes an entry to the ledger, by the broker, which reaches its database.
+
+        Raises:
+            DeployError: the ledger could not be told.
+        """
+        told = {
+            "environment": self.options.environment,
+            "user": self.given.get("SUDO_USER") or self.given.get("USER") or "",
+            **entry,
+        }
+        command = ["exec", "-T", "broker", "python", "-m", "evergreen.deploy.record"]
+        try:
+            self.compose(release, command, given=json.dumps(told))
+        except PlatformError as error:
+            raise DeployError(f"{release.tag} runs, and the ledger could not be told: {error}") from None
+
+    @property
+    def _left_open(self) -> frozenset[str]:
+        """Names that its Compose file leaves to people; what is computed from the machine is none of them."""
+        text = (self.compose_file or PROJECT / COMPOSE_FILE).read_text()
+        return frozenset(re.findall(r"\$\{(\w+)", text)) - COMPUTED
+
+    def _configuration(self) -> list[Path]:
+        """Files that say how what runs was started."""
+        known = [self.folder / "compose.env", self.folder / "releases.json", self.folder / PASSWORDS]
+        found = [*known, PROJECT / ".env", self.compose_file or PROJECT / COMPOSE_FILE]
+        return [file for file in found if file.is_file()]
+
+    def _back_up_home(self, release: Release) -> dict[str, Any]:
+        """The command `backup`, as a worker of the release would run it."""
+        command = ["run", "--rm", "--no-deps", "-T", "worker", "python", "-m", "evergreen.cli", "backup", "--json"]
+        try:
+            told = json.loads(self.compose(release, command).strip().splitlines()[-1])
+            return {name: told[name] for name in ("backup", "digest", "bytes")}
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise DeployError("the backup of the home did not say where it is") from None
 
     @property
     def _host(self) -> str:
@@ -211,36 +364,38 @@ class Stack:
 
     def _check_volume(self) -> None:
         """Databases keep the passwords that they were made with: other ones would be refused minutes later."""
-        volume, note = f"{self.project}_postgres", self.folder / "passwords.sha256"
+        volume, note = f"{self.project}_postgres", self.folder / PASSWORDS
         if self.engine.has_volume(volume) and (not note.exists() or note.read_text() != self._passwords):
             raise DeployError(
                 f"the databases in volume {volume} were made with other passwords than those in {self.secrets.folder}: "
                 f"put those back, or docker volume rm {volume}, which loses what is in it"
             )
 
-    def _build(self, tag: str, release: dict[str, Any]) -> None:
+    def _build(self, release: Release) -> None:
         for target in IMAGES:
-            image = image_name(target, tag)
+            image = image_name(target, release.tag)
             if not self.engine.has_image(image):
                 self.say(f"building {image}")
-                release["seconds"][f"build {target}"] = build(target, version=tag, docker=self.engine.docker).seconds
+                built = build(target, version=release.tag, docker=self.engine.docker)
+                release.seconds[f"build {target}"] = built.seconds
 
-    def _start(self, release: dict[str, Any], operation: str, began: float) -> None:
+    def start(self, release: Release) -> None:
+        """Starts a release, waits until it is healthy and tries its doors.
+
+        Raises:
+            DeployError: what is not well.
+        """
         started = time.monotonic()
-        variables = self.variables(release["tag"], release["gpus"])
-        self._write_env(variables)
-        (self.folder / "passwords.sha256").write_text(self._passwords)
+        self._write_env(self.variables(release.tag, release.gpus))
+        (self.folder / PASSWORDS).write_text(self._passwords)
         self.say("starting the services")
         with ThreadPoolExecutor(1) as pool:  # Compose itself waits for what others depend on, and says nothing
-            starting = pool.submit(self.engine.run_compose, ["up", "-d", "--remove-orphans"], variables)
+            starting = pool.submit(self.compose, release, ["up", "-d", "--remove-orphans"])
             self._wait(started, starting)
-        release["seconds"]["start"] = round(time.monotonic() - started, 1)
+        release.seconds["start"] = round(time.monotonic() - started, 1)
         self.say("trying the public doors")
         self._smoke_test()
         self._unpause()
-        release["seconds"]["total"] = round(time.monotonic() - began, 1)
-        self._note(release, operation)
-        self._record(release, operation, variables)
 
     def _wait(self, started: float, starting: Future[str]) -> None:
         told: set[str] = set()
@@ -264,30 +419,7 @@ class Stack:
             time.sleep(POLL_SECONDS)
 
     def _smoke_test(self) -> None:
-        """As a user would: a wrong password is refused, the right one sees all DAGs, serving answers."""
-        airflow, serving = self.urls
-        try:
-            AirflowClient(airflow, lambda: ("admin", "wrong")).dag_ids()
-        except ApiError as error:
-            if error.status != 401:
-                raise
-        else:
-            raise DeployError(f"Airflow at {airflow} let a wrong password in")
-        deadline = time.monotonic() + 120
-        while missing := set(CONSUMERS_FIRST) - self.client.dag_ids():
-            if errors := self.client.import_errors():
-                raise DeployError(f"DAG files cannot be imported: {', '.join(sorted(errors))}")
-            if time.monotonic() > deadline:
-                raise DeployError(f"Airflow does not know the DAGs {', '.join(sorted(missing))}")
-            time.sleep(POLL_SECONDS)
-        sick = {name: state for name, state in self.client.health().items() if state != "healthy"}
-        if sick:
-            raise DeployError(f"Airflow says that parts are not healthy: {sick}")
-        try:
-            with build_opener(ProxyHandler({})).open(f"{serving}/health", timeout=10) as answer:
-                json.load(answer)
-        except (HTTPError, URLError, OSError, ValueError) as error:
-            raise DeployError(f"serving does not answer at {serving}/health: {error}") from None
+        smoke_test(self.client, self.urls[1])
 
     def _unpause(self) -> None:
         """Lets each DAG run once in an environment's life: one that somebody paused later stays paused."""
@@ -297,38 +429,31 @@ class Stack:
             self.client.set_paused(dag_id, paused=False)
         marker.write_text(json.dumps(sorted({*done, *CONSUMERS_FIRST})))
 
-    def _note(self, release: dict[str, Any], operation: str) -> None:
-        releases = self.releases()
-        if operation == "rollback_platform":
-            releases = releases[:-2]
-        elif releases and releases[-1]["tag"] == release["tag"]:
-            releases = releases[:-1]
-        draft = self.folder / ".releases.json"
-        draft.write_text(json.dumps([*releases, release], indent=1))
-        draft.replace(self.folder / "releases.json")
-
-    def _record(self, release: dict[str, Any], operation: str, variables: Mapping[str, str]) -> None:
+    def note(self, release: Release, operation: str, put_back: Sequence[str] = ()) -> None:
+        """Tells the ledger that a release runs, and which databases were put back for it."""
         entry = {
             "operation": operation,
-            "environment": self.options.environment,
-            "user": self.given.get("SUDO_USER") or self.given.get("USER") or "",
             "command": f"evergreen deploy --environment {self.options.environment}",
-            "resources_affected": [f"image:{image_name(name, release['tag'])}" for name in IMAGES],
-            "rollback_available": len(self.releases()) > 1,
-            "duration_seconds": release["seconds"]["total"],
-            "metrics": {"revision": release["revision"], "seconds": release["seconds"]},
+            "resources_affected": [
+                *(f"image:{image_name(name, release.tag)}" for name in IMAGES),
+                *(f"database:{name}" for name in put_back),
+                *([f"snapshot:{release.snapshot}"] if release.snapshot else []),
+            ],
+            "rollback_available": len(self.history.all()) > 1,
+            "duration_seconds": release.seconds["total"],
+            "metrics": {"revision": release.revision, "seconds": release.seconds},
         }
-        command = ["exec", "-T", "broker", "python", "-m", "evergreen.deploy.record"]
-        try:
-            self.engine.run_compose(command, variables, given=json.dumps(entry))
-        except PlatformError as error:
-            raise DeployError(f"{release['tag']} runs, and the ledger could not be told: {error}") from None
+        self.record(release, entry)
 
     def _write_env(self, variables: Mapping[str, str]) -> None:
         """For people: `docker compose --env-file var/deploy/ENVIRONMENT/compose.env ps`. It holds no secret."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        lines = [f"{name}={value}\n" for name, value in sorted(variables.items())]
+        lines = [f"{name}={value}\n" for name, value in sorted(variables.items()) if value]
         (self.folder / "compose.env").write_text("".join(lines))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_env(file: Path) -> dict[str, str]:

@@ -89,6 +89,15 @@ class AirflowClient:
                 raise
             self._call("PATCH", f"/api/v2/pools/{_part(name)}", body={"pool": name, **pool})
 
+    def pool_slots(self, name: str) -> int:
+        """Size of a pool."""
+        return int(self._object("GET", f"/api/v2/pools/{_part(name)}")["slots"])
+
+    def variables(self) -> dict[str, str]:
+        """Airflow's variables by key."""
+        found = self._call("GET", "/api/v2/variables", {"limit": PAGE})["variables"]
+        return {one["key"]: one["value"] for one in found}
+
     def trigger(
         self, dag_id: str, *, partition_key: str | None, conf: Mapping[str, Any] | None = None, note: str = ""
     ) -> Json:

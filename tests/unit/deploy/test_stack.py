@@ -2,117 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evergreen.deploy import stack as module
-from evergreen.deploy.engine import ServiceState
+from evergreen.deploy.back import roll_back
 from evergreen.deploy.sources import image_tag
 from evergreen.deploy.stack import Options, Stack, read_env
 from evergreen.errors import DeployError
 
-ENGINE = {"MemTotal": 32 * 2**30, "DockerRootDir": "/", "Runtimes": {"runc": {}}}
 
-
-@dataclass
-class FakeEngine:
-    """Says what a test wants, and remembers what it was asked to do."""
-
-    images: set[str] = field(default_factory=set)
-    volumes: set[str] = field(default_factory=set)
-    started: list[str] = field(default_factory=list)
-    entries: list[str] = field(default_factory=list)
-    docker: str = "docker"
-
-    def version(self) -> str:
-        return "27.0.0"
-
-    def info(self) -> dict[str, Any]:
-        return ENGINE
-
-    def has_image(self, name: str) -> bool:
-        return name in self.images
-
-    def has_volume(self, name: str) -> bool:
-        return name in self.volumes
-
-    def run_compose(self, arguments: Sequence[str], environment: Mapping[str, str], *, given: str = "") -> str:
-        if arguments[0] == "up":
-            self.started.append(environment["EVERGREEN_VERSION"])
-            self.volumes.add("evergreen_postgres")
-        else:
-            self.entries.append(given)
-        return ""
-
-    def states(self, project: str) -> list[ServiceState]:
-        return [ServiceState("worker", "running", "healthy", 0), ServiceState("init", "exited", "", 0)]
-
-
-@pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    engine = FakeEngine()
-    monkeypatch.setattr(module, "PROJECT", tmp_path)
-    monkeypatch.setattr(module, "check_disk", lambda machine: None)
-    monkeypatch.setattr(module, "check_port", lambda *_: None)
-    monkeypatch.setattr(module, "revision", lambda: "abc")
-    monkeypatch.setattr(Stack, "_smoke_test", lambda self: None)
-    monkeypatch.setattr(Stack, "_unpause", lambda self: None)
-
-    def build(target: str, *, version: str, docker: str) -> Any:
-        engine.images.add(f"evergreen/{target}:{version}")
-        return type("Built", (), {"seconds": 1.0})
-
-    monkeypatch.setattr(module, "build", build)
-    return Stack(Options(), engine)  # type: ignore[arg-type]
-
-
-def release(stack: Stack, tag: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(module, "image_tag", lambda: tag)
-    return stack.deploy()
-
-
-def test_going_back_starts_the_release_before(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_going_back_starts_the_release_before(stack: Stack, engine: Any, deployed: Any) -> None:
     for tag in ("1", "2", "2", "3"):
-        release(stack, tag, monkeypatch)
-    assert [entry["tag"] for entry in stack.releases()] == ["1", "2", "3"]
-    assert stack.rollback()["tag"] == "2"
-    assert [entry["tag"] for entry in stack.releases()] == ["1", "2"]
-    assert stack.rollback()["tag"] == "1"
-    engine: Any = stack.engine
+        deployed(stack, tag)
+    assert [release.tag for release in stack.history.all()] == ["1", "2", "3"]
+    assert roll_back(stack).tag == "2"
+    assert [release.tag for release in stack.history.all()] == ["1", "2"]
+    assert roll_back(stack).tag == "1"
     assert engine.started == ["1", "2", "2", "3", "2", "1"]
     assert sum("rollback_platform" in entry for entry in engine.entries) == 2
     with pytest.raises(DeployError, match=r"1 release\(s\), going back needs two"):
-        stack.rollback()
+        roll_back(stack)
 
 
-def test_without_its_images_there_is_no_way_back(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_images_there_is_no_way_back(stack: Stack, engine: Any, deployed: Any) -> None:
     for tag in ("1", "2"):
-        release(stack, tag, monkeypatch)
-    engine: Any = stack.engine
+        deployed(stack, tag)
     engine.images.remove("evergreen/broker:1")
     with pytest.raises(DeployError, match=r"images of 1 are gone \(broker\)"):
-        stack.rollback()
+        roll_back(stack)
     assert engine.started == ["1", "2"]
 
 
-def test_what_is_built_is_not_built_again(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert any(name.startswith("build ") for name in release(stack, "1", monkeypatch)["seconds"])
-    assert not any(name.startswith("build ") for name in release(stack, "1", monkeypatch)["seconds"])
+def test_a_release_that_never_became_healthy_is_gone_back_from(stack: Stack, engine: Any, deployed: Any) -> None:
+    deployed(stack, "1")
+    deployed(stack, "2")
+    engine.unhealthy = "3"
+    with pytest.raises(DeployError, match="unhealthy"):
+        deployed(stack, "3")
+    assert [release.tag for release in stack.history.all()] == ["1", "2"]
+    assert roll_back(stack).tag == "2", "not the one before it"
+    assert [release.tag for release in stack.history.all()] == ["1", "2"]
+    assert roll_back(stack).tag == "1"
 
 
-def test_passwords_that_the_databases_were_not_made_with_are_refused(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    release(stack, "1", monkeypatch)
+def test_settings_and_compose_file_go_back_too(stack: Stack, engine: Any, deployed: Any, tmp_path: Path) -> None:
+    deployed(stack, "1")
+    changed = replace(stack, given={"EVERGREEN_SERVING_MEMORY": "2g", "EVERGREEN_SERVING_PORT": "9000", "USER": "me"})
+    (tmp_path / "docker-compose.yaml").write_text((tmp_path / "docker-compose.yaml").read_text() + "# newer\n")
+    deployed(changed, "1")
+    assert len(stack.history.all()) == 2, "the same images with other settings are another release"
+    assert engine.environments[-1]["EVERGREEN_SERVING_MEMORY"] == "2g"
+    assert changed.now().urls[1] == "http://127.0.0.1:9000"
+    told: list[str] = []
+    release = roll_back(replace(changed, say=told.append))
+    assert engine.environments[-1]["EVERGREEN_SERVING_MEMORY"] == "", "empty is not set, whatever .env says"
+    assert engine.environments[-1]["EVERGREEN_SERVING_PORT"] == "8000"
+    assert "# newer" not in engine.files[-1].read_text()
+    assert changed.under(release).urls[1] == "http://127.0.0.1:8000"
+    assert "the next deployment would bring these of .env back: EVERGREEN_SERVING_MEMORY" in told[-1]
+    env = (stack.folder / "compose.env").read_text()
+    assert "EVERGREEN_SERVING_PORT=8000" in env
+    assert "MEMORY" not in env
+
+
+def test_releases_of_an_older_version_are_read(stack: Stack, deployed: Any) -> None:
+    deployed(stack, "2")
+    old = '[{"tag": "1", "gpus": "off", "revision": "a", "at": "2026-01-01", "seconds": {}}]'
+    (stack.folder / "releases.json").write_text(old)
+    [release] = stack.history.all()
+    assert release.settings is None
+    assert stack.under(release) is stack
+
+
+def test_what_is_built_is_not_built_again(stack: Stack, deployed: Any) -> None:
+    assert any(name.startswith("build ") for name in deployed(stack, "1").seconds)
+    assert not any(name.startswith("build ") for name in deployed(stack, "1").seconds)
+
+
+def test_passwords_that_the_databases_were_not_made_with_are_refused(stack: Stack, engine: Any, deployed: Any) -> None:
+    deployed(stack, "1")
     (stack.secrets.folder / "ledger_db_password").unlink()
     stack.secrets.make()
     with pytest.raises(DeployError, match="evergreen_postgres were made with other passwords"):
-        release(stack, "2", monkeypatch)
-    engine: Any = stack.engine
+        deployed(stack, "2")
     assert engine.started == ["1"]
 
 

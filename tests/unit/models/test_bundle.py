@@ -167,6 +167,31 @@ def test_a_flipped_byte_is_found_in_every_file(bundle, name):
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("lightgbm", "model-1.txt"),
+        ("hist_boosting", "model.onnx"),
+        ("random_forest", "model.onnx"),
+        ("ensemble", "random_forest/model.onnx"),
+        ("ensemble", "logistic/preprocessing.json"),
+    ],
+)
+def test_a_flipped_byte_is_found_in_every_format_and_folder(model, name, frame, tmp_path):
+    folder = tmp_path / "bundle"
+    train(model, frame, folder)
+    load_bundle(folder)  # control
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=f"file {name} was altered"):
+        load_bundle(folder)
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"file {name} is missing"):
+        load_bundle(folder)
+
+
+@pytest.mark.fault
 def test_a_file_too_few_or_too_many_is_named(bundle):
     (bundle / "extra.pkl").write_text("x")
     with pytest.raises(BundleError, match=r"extra\.pkl is not in its manifest"):
@@ -225,6 +250,22 @@ def test_a_missing_feature_is_named(bundle, frame):
         loaded.predict(frame.drop(columns="country"))
     with pytest.raises(BundleError, match=r"'pair_purchases', which the input lacks \(and 2 more\)"):
         loaded.predict({})
+
+
+@pytest.mark.parametrize("model", ["lightgbm", "hist_boosting", "random_forest", "ensemble"])
+def test_every_model_names_the_feature_that_it_misses(model, frame, tmp_path):
+    made = train(model, frame, tmp_path / "bundle")
+    with pytest.raises(BundleError, match=rf"model {model} needs feature 'pair_recency_days', which the input lacks$"):
+        made.predict(frame.drop(columns="pair_recency_days"))
+
+
+def test_an_ensemble_is_stored_with_its_folders(frame, tmp_path):
+    made = train("ensemble", frame, tmp_path / "bundle")
+    stored = store_bundle(tmp_path / "bundle", tmp_path / "models")
+    np.testing.assert_array_equal(load_bundle(stored, made.digest).predict(frame), made.predict(frame))
+    (stored / "logistic" / "extra.pkl").write_text("x")
+    with pytest.raises(BundleError, match=r"file logistic/extra\.pkl is not in its manifest"):
+        load_bundle(stored)
 
 
 def test_no_rows_give_no_probabilities(bundle, frame):

@@ -17,7 +17,7 @@ class ExplanationSettings(Section):
     background_rows: int = Field(
         200, ge=10, description="Rows that stand for `nothing is known`, and that effects are averaged over."
     )
-    dependence_features: int = Field(8, ge=1, description="Features whose effect is drawn: the most important ones.")
+    dependence_features: int = Field(9, ge=1, description="Features whose effect is drawn: the most important ones.")
     interaction_features: int = Field(
         5, ge=2, description="Features whose interactions are measured pair by pair: the most important ones."
     )

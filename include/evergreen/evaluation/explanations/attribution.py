@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 SAMPLED = "Shapley values, sampled"
+WALKED_AT_ONCE = 32  # rows: their walks of so many features hold some megabytes
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,18 @@ def sampled_contributions(
     draw = np.random.default_rng(seed)
     count = int(origins.max()) + 1
     values = np.zeros((len(matrix), count + 1))
-    for row, target in enumerate(matrix):
-        start = background[draw.integers(len(background))]
-        order = draw.permutation(count)
-        for steps in (order, order[::-1]):
-            when = np.empty(count, np.intp)
-            when[steps] = np.arange(count)
-            known = when[origins][None, :] < np.arange(count + 1)[:, None]
-            margins = log_odds(candidate.predict(np.where(known, target, start)))
-            values[row, steps] += np.diff(margins) / 2
-            values[row, -1] += margins[0] / 2
+    for first in range(0, len(matrix), WALKED_AT_ONCE):
+        targets = matrix[first : first + WALKED_AT_ONCE]
+        orders = np.argsort(draw.random((len(targets), count)), axis=1)
+        starts = background[draw.integers(len(background), size=len(targets))]
+        for steps in (orders, orders[:, ::-1]):
+            when = np.argsort(steps, axis=1)[:, origins]  # place of each column's feature in its row's walk
+            known = when[:, None, :] < np.arange(count + 1)[None, :, None]
+            walk = np.where(known, targets[:, None, :], starts[:, None, :])
+            margins = log_odds(candidate.predict(walk.reshape(-1, matrix.shape[1]))).reshape(len(targets), count + 1)
+            rows = np.arange(first, first + len(targets))
+            values[rows[:, None], steps] += np.diff(margins, axis=1) / 2
+            values[rows, -1] += margins[:, 0] / 2
     return Contributions(values, np.asarray(sigmoid(values.sum(axis=1))), SAMPLED)
 
 

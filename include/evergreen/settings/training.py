@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from evergreen.settings.base import Section
 from evergreen.settings.machine import this_machine
 from evergreen.settings.prediction import ACTIVE_DAYS, HORIZON_DAYS
+from evergreen.settings.search import SearchSettings
 
 
 class InnerMetric(StrEnum):
@@ -102,6 +103,9 @@ class TrainingSettings(Section):
     candidates: dict[str, CandidateSettings] = Field(
         default_factory=_candidates,
         description="Candidates by name; all that are enabled are trained, the best becomes challenger.",
+    )
+    search: SearchSettings = Field(
+        default_factory=SearchSettings, description="The search for a candidate's parameters."
     )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evergreen.errors import TrainingError
+from evergreen.features.registry import RAW
 from evergreen.features.store import definitions_digest
 from evergreen.files import file_sha256
 from evergreen.lake import Lake, Release
@@ -79,6 +80,11 @@ class TrainingSet:
         """(name, kind) of the features in order."""
         return [(entry["name"], _kind(entry["dtype"])) for entry in self.manifest["content"]["features"]]
 
+    @property
+    def raw(self) -> list[tuple[str, FeatureKind]]:
+        """(name, kind) of the texts and the steps of sequences, which only a model with encoders for them reads."""
+        return [(entry["name"], entry["kind"]) for entry in self.manifest["content"].get("raw", [])]
+
     def file(self, name: str) -> Path:
         """Path of one of the Parquet files."""
         return self.folder / name
@@ -97,8 +103,13 @@ class TrainingSet:
         }
 
     @staticmethod
-    def open(folder: Path | str, digest: str = "") -> TrainingSet:
+    def open(folder: Path | str, digest: str = "", *, files: Collection[str] = ()) -> TrainingSet:
         """A training set whose files are verified against its manifest.
+
+        Args:
+            folder: where it lies.
+            digest: which one it must be; empty for any.
+            files: verify these alone, and open no other; empty for all.
 
         Raises:
             TrainingError: there is none, its digest is another one, or a file is missing or altered.
@@ -106,14 +117,15 @@ class TrainingSet:
         folder = Path(folder)
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
-            stated, content, files = manifest["digest"], manifest["content"], manifest["files"]
+            stated, content = manifest["digest"], manifest["content"]
+            wanted = {name: sha256 for name, sha256 in manifest["files"].items() if not files or name in files}
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"training set {folder} cannot be read: {error!r}") from None
         if digest_json(content) != stated:
             raise TrainingError(f"training set {folder}: {MANIFEST} was altered, its content has another digest")
         if digest and digest != stated:
             raise TrainingError(f"training set {folder} has digest {stated[:12]}, expected {digest[:12]}")
-        for name, sha256 in files.items():
+        for name, sha256 in wanted.items():
             if not (folder / name).is_file():
                 raise TrainingError(f"training set {folder}: file {name} is missing")
             if file_sha256(folder / name) != sha256:
@@ -335,7 +347,8 @@ def _write(folder: Path, release: Release, dates: TrainingDates, settings: Setti
         "service": training.service,
         "salt": training.salt,
         "shares": {Split.EARLY_STOPPING: training.early_stopping_share, Split.SELECTION: training.selection_share},
-        "features": [{"name": name, "dtype": dtype(name)} for name in names],
+        "features": [{"name": name, "dtype": dtype(name)} for name in names if name not in RAW],
+        "raw": [{"name": name, "kind": RAW[name]} for name in names if name in RAW],
         "digests": digests,
     }
     return {

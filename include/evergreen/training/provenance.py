@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from evergreen.lake.digest import digest_json
 from evergreen.settings import Settings
@@ -39,10 +40,10 @@ def revision() -> str:
 def settings_digest(settings: Settings) -> str:
     """SHA-256 of the settings that a result may depend on: all but where things lie, run and are shown."""
     nowhere = {"home", "logging", "airflow", "mlflow", "spark", "container", "maintenance", "broker"}
-    parts = {
+    parts: dict[str, Any] = {
         "feature_store": {"registry_url", "online_url"},
         "promotion": {"ledger_url"},
-        "training": {"runtime"},
+        "training": {"runtime": True, "search": {"storage_url"}},
     }  # URLs hold passwords
     document = settings.model_dump(mode="json", exclude={**dict.fromkeys(nowhere, True), **parts})
     return digest_json(document)

@@ -26,7 +26,7 @@ def split_customers(customer_ids: npt.NDArray[Any], training: TrainingSettings) 
     SHA-256 of salt and identifier: the same in every process and on every machine, unlike Python's own hash.
     """
     identifiers = np.asarray(customer_ids, object).tolist()
-    sides = {one: _side(_share(training.salt, str(one)), training).value for one in set(identifiers)}
+    sides = {one: _side(share_of(training.salt, str(one)), training).value for one in set(identifiers)}
     return np.array([sides[one] for one in identifiers], object)
 
 
@@ -38,7 +38,7 @@ def _side(share: float, training: TrainingSettings) -> Split:
     return Split.TRAIN
 
 
-def _share(salt: str, identifier: str) -> float:
-    """A number in [0, 1), uniform over identifiers."""
+def share_of(salt: str, identifier: str) -> float:
+    """A number in [0, 1), uniform over identifiers and independent of those that other salts give."""
     digest = hashlib.sha256(f"{salt}\0{identifier}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

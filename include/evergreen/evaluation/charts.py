@@ -9,7 +9,7 @@ from html import escape
 
 Point = Sequence[float]
 WIDTH, HEIGHT = 340.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 10.0, 40.0
 MOST_TICKS = 8
 
 
@@ -97,9 +97,7 @@ def scatter_chart(frame: Frame, dots: Sequence[Point]) -> str:
     return _svg(frame.draw() + zero + drawn, f"{frame.y.label} against {frame.x.label}", frame.height)
 
 
-def heat_map(
-    x: Sequence[object], y: Sequence[object], cells: Sequence[Sequence[float]], labels: tuple[str, str]
-) -> str:
+def heat_map(x: Sequence[object], y: Sequence[object], cells: Sequence[Sequence[float]], title: str) -> str:
     """A cell for each of `x` (left to right) and `y` (bottom to top), the darker the higher its value."""
     values = [value for line in cells for value in line]
     low, spread = min(values), (max(values) - min(values)) or 1.0
@@ -115,10 +113,7 @@ def heat_map(
             parts.append(f'<rect class="cell" {place} fill-opacity="{shade:.2f}"><title>{value:.3g}</title></rect>')
     for row, name in enumerate(y):
         parts.append(_text(LEFT - 4, HEIGHT - BOTTOM - (row + 0.5) * height + 4, _named(name), "end"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, labels[0], "middle"))
-    turned = f'transform="translate(9 {(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)" text-anchor="middle"'
-    parts.append(f"<text {turned}>{escape(labels[1])}</text>")
-    return _svg("".join(parts), f"{labels[0]} and {labels[1]}")
+    return _svg("".join(parts), title)
 
 
 def calibration_chart(curve: Sequence[Mapping[str, float | None]]) -> str:

@@ -92,7 +92,7 @@ def _rhythm(row: Row) -> str:
 
 def _habit(row: Row) -> str:
     times, share = _number(row, "pair_purchases"), _number(row, "pair_share_of_visits_365d")
-    bought = f"bought {_count(times, 'time', 'times')} so far" if times is not None else "how often it was bought"
+    bought = f"bought {_times(times)} so far" if times is not None else "how often it was bought"
     return _joined(bought, f"at {share:.0%} of the visits of a year" if share is not None else "")
 
 
@@ -130,13 +130,16 @@ def _spend(row: Row) -> str:
 
 def _loyalty(row: Row) -> str:
     share = _number(row, "customer_repeat_share_365d")
-    said = f"{share:.0%} of the customer's purchases are repeats" if share is not None else ""
-    return said or "how often the customer buys again"
+    if share is None:
+        return "how much the customer buys again"
+    return f"{_part(share)} of the customer's purchases are repeats"
 
 
 def _demand(row: Row) -> str:
     buyers, momentum = _number(row, "product_buyers_28d"), _number(row, "product_momentum_28d")
-    sold = f"the product was bought {_count(buyers, 'time', 'times')} in 28 days" if buyers is not None else ""
+    if buyers == 0:
+        return "nobody bought the product in 28 days"
+    sold = f"the product was bought {_times(buyers)} in 28 days" if buyers is not None else ""
     trend = ""
     if momentum is not None and abs(momentum - 1) >= 0.1:
         trend = "demand is rising" if momentum > 1 else "demand is falling"
@@ -145,9 +148,7 @@ def _demand(row: Row) -> str:
 
 def _repeats(row: Row) -> str:
     share = _number(row, "product_repeat_share_365d")
-    return (
-        f"{share:.0%} of the product's sales are repeats" if share is not None else "how often buyers come back to it"
-    )
+    return f"{_part(share)} of the product's sales are repeats" if share is not None else "how many come back to it"
 
 
 def _age(row: Row) -> str:
@@ -182,6 +183,14 @@ def _days(number: float) -> str:
 
 def _count(number: float, one: str, many: str) -> str:
     return f"{number:,.0f} {one if round(number) == 1 else many}"
+
+
+def _times(number: float) -> str:
+    return {1: "once", 2: "twice"}.get(round(number), f"{number:,.0f} times")
+
+
+def _part(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "none"
 
 
 def _joined(*parts: str) -> str:

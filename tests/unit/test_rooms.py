@@ -32,8 +32,8 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 HEAVY = frozenset(
     {
-        "duckdb", "evidently", "feast", "great_expectations", "matplotlib", "mlflow", "pandas", "polars", "pyspark",
-        "scipy", "sklearn", "torch", "xgboost",
+        "duckdb", "evidently", "feast", "great_expectations", "lightgbm", "matplotlib", "mlflow", "onnx", "onnxruntime",
+        "pandas", "polars", "pyspark", "scipy", "sklearn", "torch", "xgboost",
     }
 )  # fmt: skip
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -266,6 +268,16 @@ def test_an_ensemble_is_stored_with_its_folders(frame, tmp_path):
     (stored / "logistic" / "extra.pkl").write_text("x")
     with pytest.raises(BundleError, match=r"file logistic/extra\.pkl is not in its manifest"):
         load_bundle(stored)
+
+
+def test_a_model_that_is_not_used_costs_no_import():
+    code = (
+        "import sys; from evergreen.models.candidate import candidate_class, known_models;"
+        "[candidate_class(model) for model in known_models()];"
+        "heavy = {'lightgbm', 'onnx', 'onnxruntime', 'sklearn', 'torch', 'xgboost'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 
 def test_no_rows_give_no_probabilities(bundle, frame):

@@ -89,6 +89,17 @@ def test_a_worker_knows_neither_airflows_database_nor_its_keys() -> None:
     assert set(re.findall(r"/run/secrets/(\w+)", str(scheduler["environment"]))) == set(scheduler["secrets"]), "control"
 
 
+def test_what_nobody_chose_has_a_default_where_it_is_empty() -> None:
+    """Going back sets what the release before did not have to an empty value."""
+    assert re.findall(r"\$\{\w+[^:\w][^}]*\}|\$\{\w+\}", TEXT.replace("$$", "")) == []
+    assert len(re.findall(r"\$\{\w+:-", TEXT)) > 50, "control: they are found"
+
+
+def test_sparks_master_takes_no_jobs_over_http() -> None:
+    """It listens on 6066 unless it is told not to, and asks nobody who he is."""
+    assert "-Dspark.master.rest.enabled=false" in SERVICES["spark-master"]["environment"]["SPARK_DAEMON_JAVA_OPTS"]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_reads_only_secrets_that_it_has(name: str) -> None:
     service = SERVICES[name]

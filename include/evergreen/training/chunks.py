@@ -123,7 +123,7 @@ def labelled_features(lake: Lake, release: Release, as_of: date, training: Train
 
 def dtype(feature: str) -> str:
     """How a feature is stored in a training set."""
-    return "string" if feature in registry.CATEGORICAL else "float32"
+    return "string" if feature in registry.CATEGORICAL or registry.RAW.get(feature) == "text" else "float32"
 
 
 def _keep(chunk: pa.Table, file: Path) -> None:

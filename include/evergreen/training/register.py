@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import time
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -18,6 +16,7 @@ from evergreen.models.bundle import Bundle, load_bundle, store_bundle
 from evergreen.settings import Settings
 from evergreen.settings.training import InnerMetric
 from evergreen.training.provenance import code_digest, lock_digest, revision, settings_digest
+from evergreen.training.tracking import experiment_id, log_to_run, tracking_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +63,7 @@ def register_challenger(
     for one in heuristics:  # the gate scores them on the holdout
         store_bundle(Path(one["folder"]), models)
     bundle = load_bundle(stored, str(best["bundle_digest"]))
-    client = _client(settings)
+    client = tracking_client(settings)
     found = _registered(client, settings.mlflow.model_name, bundle.digest)
     version = found or _register(client, settings, day, ranked, training_set, bundle, stored, run_id)
     client.set_registered_model_alias(settings.mlflow.model_name, CHALLENGER, version.version)
@@ -89,7 +88,7 @@ def register_challenger(
 
 def registered_tables(settings: Settings) -> list[dict[str, int]]:
     """Table versions that each registered model was trained on."""
-    found = _client(settings).search_model_versions(f"name = '{settings.mlflow.model_name}'")
+    found = tracking_client(settings).search_model_versions(f"name = '{settings.mlflow.model_name}'")
     return [json.loads(version.tags["versions"]) for version in found if "versions" in version.tags]
 
 
@@ -109,16 +108,6 @@ def rank_candidates(results: Sequence[Mapping[str, Any]], metric: InnerMetric) -
                 f"candidate {one['candidate']} has {metric.value} {value}, a number is needed to choose"
             )
     return sorted(results, key=lambda one: (sign * one["inner"][metric.value], one["candidate"]))
-
-
-def _client(settings: Settings) -> MlflowClient:
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # a dead server is otherwise retried for minutes
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    from mlflow import MlflowClient
-
-    if settings.mlflow_uri.startswith("sqlite:///"):
-        Path(settings.mlflow_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)
 
 
 def _registered(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
@@ -148,15 +137,15 @@ def _register(
         "revision": revision(),
         "airflow_run_id": run_id,
     }
-    experiment = _experiment(client, settings)
+    experiment = experiment_id(client, settings)
     parent = client.create_run(experiment, run_name=f"train {day}", tags=tags).info.run_id
-    _log(client, parent, {"as_ofs": ",".join(training_set["as_ofs"]), "holdout": training_set["holdout"]}, {})
+    log_to_run(client, parent, {"as_ofs": ",".join(training_set["as_ofs"]), "holdout": training_set["holdout"]}, {})
     chosen = ""
     for one in ranked:
         nested = tags | {"mlflow.parentRunId": parent, BUNDLE_TAG: one["bundle_digest"], "model": one["model"]}
         run = client.create_run(experiment, run_name=one["candidate"], tags=nested).info.run_id
         params = load_bundle(Path(one["folder"]), str(one["bundle_digest"])).manifest["params"]
-        _log(client, run, params, {**one["inner"], "seconds": one["seconds"], "rows": one["rows"]})
+        log_to_run(client, run, params, {**one["inner"], "seconds": one["seconds"], "rows": one["rows"]})
         if one is ranked[0]:
             chosen = run
             _log_bundle(client, run, bundle, stored)
@@ -177,26 +166,6 @@ def _register(
         **tags,
     }
     return client.create_model_version(name, source, run_id=chosen, tags=version_tags)
-
-
-def _experiment(client: MlflowClient, settings: Settings) -> str:
-    found = client.get_experiment_by_name(settings.mlflow.experiment)
-    if found is not None:
-        return str(found.experiment_id)
-    local = settings.mlflow_uri.startswith("sqlite:///")
-    artifacts = (settings.home_path / "mlflow" / "artifacts").as_uri() if local else None
-    return str(client.create_experiment(settings.mlflow.experiment, artifact_location=artifacts))
-
-
-def _log(client: MlflowClient, run: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    from mlflow.entities import Metric, Param
-
-    now = int(time() * 1000)
-    client.log_batch(
-        run,
-        metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
-        params=[Param(name, str(value)) for name, value in params.items()],
-    )
 
 
 def _log_bundle(client: MlflowClient, run: str, bundle: Bundle, stored: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from evergreen.lake.digest import digest_json
 from evergreen.models.candidate import candidate_class, check_candidates
 from evergreen.models.params import Value, resolve
 from evergreen.settings import Settings
+from evergreen.training.search.outcome import params_of
 
 
 class TrainingSetRef(BaseModel):
@@ -66,9 +68,11 @@ def make_specs(
 ) -> list[dict[str, Any]]:
     """A spec for each candidate of the settings that is enabled, or for those that are asked for, as JSON documents.
 
+    One without parameters of its own has the best of a search, where `settings.training.search` says so.
+
     Args:
         settings: candidates, seed, threads.
-        training_set: at least `folder` and `digest`, as in `TrainingSet.summary()`.
+        training_set: at least `folder`, `digest` and `day`, as in `TrainingSet.summary()`.
         candidates: names of candidates of the settings, enabled or not; none for all that are enabled.
 
     Raises:
@@ -83,7 +87,7 @@ def make_specs(
         TrainSpec(
             candidate=name,
             model=entry.model,
-            params=entry.params,
+            params=params_of(settings, entry.model, entry.params, date.fromisoformat(training_set["day"])),
             seed=training.seed,
             training_set=TrainingSetRef(folder=Path(training_set["folder"]), digest=training_set["digest"]),
             model_name=settings.mlflow.model_name,

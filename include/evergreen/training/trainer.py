@@ -42,6 +42,8 @@ def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any
     training_set = TrainingSet.open(spec.training_set.folder, spec.training_set.digest)
     kinds = dict(training_set.features)
     features: list[tuple[str, FeatureKind]] = [(name, kinds[name]) for name in model.features(params, list(kinds))]
+    if model.plan.raw:
+        features += training_set.raw
 
     stored = StoredColumns(training_set.file(TRAIN))
     for name, _ in features:

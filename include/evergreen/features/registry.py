@@ -160,8 +160,38 @@ _CALENDAR = (
     _number("calendar", "label_middle_cos", "Cosine of the day of the year of the label window's middle"),
 )
 
-FEATURES: tuple[Feature, ...] = (*_PAIR, *_CUSTOMER, *_PRODUCT, *_INTERACTION, *_CALENDAR)
+PAIR_STEPS, CUSTOMER_STEPS = 8, 12
+SEQUENCES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "pair": tuple((f"pair_step_{n}_days", f"pair_step_{n}_units") for n in range(1, PAIR_STEPS + 1)),
+    "customer": tuple((f"customer_step_{n}_days",) for n in range(1, CUSTOMER_STEPS + 1)),
+}
+"""Names of each sequence's steps, newest first; the first value of a step is missing where there is no such step."""
+
+_SEQUENCE = (
+    *(
+        feature
+        for n, (days, units) in enumerate(SEQUENCES["pair"], 1)
+        for feature in (
+            _number("sequence", days, f"Days since the pair's purchase day number {n}, newest first, of 400 days"),
+            _number("sequence", units, f"Units bought on the pair's purchase day number {n}"),
+        )
+    ),
+    *(
+        _number("sequence", days, f"Days since the customer's purchase day number {n}, newest first, of 400 days")
+        for n, (days,) in enumerate(SEQUENCES["customer"], 1)
+    ),
+)
+
+_TEXT = (_label("text", "description", "The product's newest description"),)
+
+FEATURES: tuple[Feature, ...] = (*_PAIR, *_CUSTOMER, *_PRODUCT, *_INTERACTION, *_CALENDAR, *_SEQUENCE, *_TEXT)
 """All model features: what `evergreen.features.relative.features` gives, in this order."""
 
+RAW_GROUPS = ("sequence", "text")
+"""Groups that only a model with an encoder for them reads; the other groups sum them up."""
+
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
-CATEGORICAL: tuple[str, ...] = tuple(feature.name for feature in FEATURES if feature.kind == "string")
+CATEGORICAL: tuple[str, ...] = tuple(
+    feature.name for feature in FEATURES if feature.kind == "string" and feature.group not in RAW_GROUPS
+)
+RAW: dict[str, str] = {feature.name: feature.group for feature in FEATURES if feature.group in RAW_GROUPS}

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.features.registry import CUSTOMER_HALF_LIVES, FEATURES, PAIR_HALF_LIVES
+from evergreen.features.registry import CUSTOMER_HALF_LIVES, FEATURES, PAIR_HALF_LIVES, SEQUENCES
 from evergreen.features.state import Floats, Ints, Ragged, State, Texts, state
 from evergreen.lake.feature_columns import LAGS, MEMORY_DAYS, TEXT_BUCKETS, TREND_WINDOWS, UNKNOWN, WINDOWS
 from evergreen.settings.prediction import HORIZON_DAYS
 
-__all__ = ["FEATURES", "State", "calendar", "customer", "features", "interactions", "pair", "product", "state"]
+__all__ = ["FEATURES", "State", "calendar", "customer", "features", "interactions", "pair", "product", "raw", "state"]
 
 Made = dict[str, npt.NDArray[Any]]
 
@@ -61,6 +61,7 @@ def features(columns: Mapping[str, Any] | State, as_of_day: npt.ArrayLike) -> Ma
         **of_product,
         **_interactions(given, days, of_pair, of_customer, of_product),
         **calendar(days),
+        **raw(given, days),
     }
     return {feature.name: made[feature.name] for feature in FEATURES}
 
@@ -269,6 +270,23 @@ def calendar(as_of_day: npt.ArrayLike) -> Made:
         "label_middle_sin": _SINE[middle],
         "label_middle_cos": _COSINE[middle],
     }
+
+
+def raw(columns: Mapping[str, Any] | State, as_of_day: npt.ArrayLike) -> Made:
+    """The newest purchase days one by one, as `SEQUENCES` names them (NaN beyond the last), and the description."""
+    given = state(columns)
+    as_of = _days(given, as_of_day)
+    pair_days, customer_days = given.lists("pair_purchase_days"), given.lists("customer_purchase_days")
+    known = pair_days.values < pair_days.spread(as_of)
+    units, pair_days = given.lists("pair_purchase_quantities").only(known), pair_days.only(known)
+    customer_days = customer_days.only(customer_days.values < customer_days.spread(as_of))
+    made: Made = {}
+    for number, (days, quantity) in enumerate(SEQUENCES["pair"]):
+        made[days] = as_of - pair_days.newest(number)
+        made[quantity] = units.newest(number)
+    for number, (days,) in enumerate(SEQUENCES["customer"]):
+        made[days] = as_of - customer_days.newest(number)
+    return {**made, "description": given.texts("product_description")}
 
 
 def _days(given: State, as_of_day: npt.ArrayLike) -> Ints:

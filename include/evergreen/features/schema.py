@@ -41,5 +41,5 @@ class Feature:
 
     name: str
     kind: Literal["float64", "int64", "string"]
-    group: str  # pair, customer, product, interaction, calendar
+    group: str  # pair, customer, product, interaction, calendar, sequence, text
     doc: str

@@ -36,6 +36,17 @@ class Ragged:
         """Row of each of `values`."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> Ragged:
+        """The lists without the values that are not kept."""
+        return Ragged(self.values[kept], np.bincount(self.rows[kept], minlength=len(self.lengths)).astype(np.int64))
+
+    def newest(self, number: int) -> Floats:
+        """The value of each row that `number` others come after; NaN where the row has no so many."""
+        found = np.full(len(self.lengths), np.nan)
+        there = self.lengths > number
+        found[there] = self.values[np.cumsum(self.lengths)[there] - 1 - number]
+        return found
+
     def spread(self, by_row: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A value of each row, for each of `values`."""
         return np.repeat(by_row, self.lengths)

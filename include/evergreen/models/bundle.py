@@ -30,7 +30,7 @@ FORMAT = "evergreen.bundle/1"
 MANIFEST = "bundle.json"
 PREPROCESSING = "preprocessing.json"
 CALIBRATION = "calibration.json"
-DTYPES: dict[FeatureKind, str] = {"number": "float32", "category": "string"}
+DTYPES: dict[FeatureKind, str] = {"number": "float32", "category": "string", "sequence": "float32", "text": "string"}
 
 
 @dataclass(frozen=True)

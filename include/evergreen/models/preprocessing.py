@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-FeatureKind = Literal["number", "category"]
+from evergreen.models.text import TOKENS, token_ids
+
+FeatureKind = Literal["number", "category", "sequence", "text"]
 Columns = Mapping[str, Any] | pd.DataFrame  # arrays by name
 UNKNOWN = "(unknown)"
 SKEWED = 2.0  # a skewness above it is a long tail: such a column is scaled by its logarithm
@@ -27,6 +29,7 @@ class Plan:
     one_hot: bool  # categories: a column each. False: one column of codes
     cap_quantile: float = 0.001  # values beyond this quantile and its mirror are clipped to it
     max_categories: int = 32  # rarer ones share the unknown bucket
+    raw: bool = False  # the model also reads texts, as ids of their parts, and the steps of sequences
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Preprocessor:
         for name, kind in features:
             if kind == "category":
                 vocabularies[name] = _vocabulary(columns[name], plan.max_categories)
-            elif plan.scale:
+            elif plan.scale and kind == "number":
                 numbers[name] = _fit_number(as_float32(columns[name]), plan.cap_quantile)
         return cls(plan, features, numbers, vocabularies)
 
@@ -87,6 +90,10 @@ class Preprocessor:
             target = matrix[:, at : at + width]
             if kind == "category":
                 self._encode(name, columns[name], target)
+            elif kind == "text":
+                target[:] = token_ids(columns[name])
+            elif kind == "sequence":
+                target[:, 0] = _step(as_float32(columns[name]))
             elif name in self.numbers:
                 _scale(as_float32(columns[name]), self.numbers[name], target)
             else:
@@ -116,6 +123,8 @@ class Preprocessor:
     def _names_of(self, name: str, kind: FeatureKind) -> list[str]:
         if kind == "category" and self.plan.one_hot:
             return [f"{name}={word}" for word in (*self.vocabularies[name], UNKNOWN)]
+        if kind == "text":
+            return [f"{name} {place}" for place in range(TOKENS)]
         if name in self.numbers and self.numbers[name].missing_flag:
             return [name, f"{name} missing"]
         return [name]
@@ -139,6 +148,11 @@ def as_float32(values: Any) -> npt.NDArray[np.float32]:
     if not np.isinf(array).any():
         return array
     return np.where(np.isinf(array), np.float32(np.nan), array)
+
+
+def _step(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A step of a sequence: the logarithm of 1 + value, -1 where there is no such step."""
+    return np.where(np.isnan(values), np.float32(-1), np.log1p(np.maximum(values, 0)))
 
 
 def _vocabulary(values: Any, limit: int) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evergreen.features.registry import CATEGORICAL, FEATURES, NAMES
+from evergreen.features.registry import CATEGORICAL, FEATURES, NAMES, RAW, SEQUENCES
 from evergreen.features.state import COLUMNS
 from evergreen.lake.feature_columns import CUSTOMER_COLUMNS, PAIR_COLUMNS, PRODUCT_COLUMNS
 from evergreen.lake.schemas import TABLES
@@ -12,7 +12,8 @@ def test_columns_and_features_have_names_of_their_own() -> None:
     assert len(COLUMNS) == len(PAIR_COLUMNS) + len(CUSTOMER_COLUMNS) + len(PRODUCT_COLUMNS)
     assert len(set(NAMES)) == len(FEATURES)
     assert not set(NAMES) & set(COLUMNS)
-    assert set(CATEGORICAL) == {feature.name for feature in FEATURES if feature.kind == "string"}
+    assert set(CATEGORICAL) | {"description"} == {feature.name for feature in FEATURES if feature.kind == "string"}
+    assert {name for steps in SEQUENCES.values() for step in steps for name in step} | {"description"} == set(RAW)
 
 
 def test_names_that_the_field_uses_are_there() -> None:

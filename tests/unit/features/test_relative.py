@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen.features import relative
-from evergreen.features.registry import CATEGORICAL, FEATURES, NAMES
+from evergreen.features.registry import CATEGORICAL, FEATURES, NAMES, SEQUENCES
 from evergreen.features.state import COLUMNS
 from evergreen.lake.schemas import ARROW_KINDS
 from tests.unit.features.histories import (
@@ -58,7 +58,7 @@ def columns_of(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return list(a) == list(b) and all(
-        np.array_equal(a[name], b[name]) if name in CATEGORICAL else a[name].tobytes() == b[name].tobytes()
+        np.array_equal(a[name], b[name]) if a[name].dtype == object else a[name].tobytes() == b[name].tobytes()
         for name in a
     )
 
@@ -226,6 +226,21 @@ def test_nothing_at_or_after_as_of_counts() -> None:
     assert same(relative.features(columns_of(rows), TODAY), relative.features(columns_of(planted), TODAY))
 
 
+def test_the_newest_purchases_stand_one_by_one() -> None:
+    rows = stored_rows(7)
+    made = relative.raw(columns_of(rows), TODAY)
+    for place, row in enumerate(rows):
+        days, units = row["pair_purchase_days"] or [], row["pair_purchase_quantities"] or []
+        for number, (day, unit) in enumerate(SEQUENCES["pair"], 1):
+            seen = [made[day][place], made[unit][place]]
+            wanted = [TODAY - days[-number], units[-number]] if number <= len(days) else [NAN, NAN]
+            np.testing.assert_array_equal(seen, wanted)
+        visits = row["customer_purchase_days"] or []
+        for number, (day,) in enumerate(SEQUENCES["customer"], 1):
+            np.testing.assert_array_equal(made[day][place], TODAY - visits[-number] if number <= len(visits) else NAN)
+    assert made["description"].tolist() == [row["product_description"] or "unknown" for row in rows]
+
+
 def test_a_missing_entity_reads_as_the_defaults_say() -> None:
     made = relative.features({key: [None] for key in COLUMNS}, TODAY)
     assert list(made) == list(NAMES)
@@ -258,6 +273,7 @@ def test_groups_are_the_parts_of_the_whole() -> None:
         **relative.product(columns, TODAY),
         **relative.interactions(columns, TODAY),
         **relative.calendar(np.full(16, TODAY)),
+        **relative.raw(columns, TODAY),
     }
     assert same({name: parts[name] for name in NAMES}, relative.features(columns, TODAY))
     assert set(parts) == set(NAMES)

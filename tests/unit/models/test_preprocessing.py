@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen.models.preprocessing import Plan, Preprocessor, as_float32
+from evergreen.models.text import TOKENS
 
 FEATURES = [("spend", "number"), ("country", "category"), ("gap", "number")]
 RAW = Plan(scale=False, one_hot=False)
@@ -116,3 +117,18 @@ def test_numbers_come_as_float32_whatever_they_were():
     np.testing.assert_array_equal(
         as_float32(np.array([1e300, -np.inf, 2.0])), np.array([np.nan, np.nan, 2], np.float32)
     )
+
+
+def test_texts_and_steps_become_columns_of_their_own():
+    frame = pd.DataFrame({"description": ["TEA SET", None, "tea-set"], "pair_step_1_days": [0.0, np.nan, 99.0]})
+    features = [("description", "text"), ("pair_step_1_days", "sequence")]
+    made = Preprocessor.fit(Plan(scale=True, one_hot=False, raw=True), features, frame)
+    matrix = made.transform(frame, 3)
+    assert made.names == (*(f"description {place}" for place in range(TOKENS)), "pair_step_1_days")
+    np.testing.assert_array_equal(matrix[0, :TOKENS], matrix[2, :TOKENS])  # the same words
+    assert (matrix[0, :8] >= 0).all()
+    assert (matrix[0, 8:TOKENS] == -1).all()
+    assert (matrix[1, :TOKENS] == -1).all()  # no text
+    np.testing.assert_allclose(matrix[:, TOKENS], [0, -1, np.log(100)], rtol=1e-6)
+    again = Preprocessor.from_json(made.to_json())
+    np.testing.assert_array_equal(again.transform(frame, 3), matrix)

@@ -30,6 +30,8 @@ GROUPS = {
     "product": "Of the product",
     "interaction": "Of the pair against its customer and its product",
     "calendar": "Of the day",
+    "sequence": "The newest purchases one by one (read by `network` alone)",
+    "text": "The product in words (read by `network` alone)",
 }
 
 

@@ -1,4 +1,4 @@
-"""A network over normalised numbers and categories, trained by torch on a CPU, a GPU or many."""
+"""A network over numbers, categories, the description and the last purchases, trained by torch on a CPU or GPUs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class NetworkCandidate:
         "checkpoint_seconds": Number(30.0, 0.0, 86_400.0),
         "compiled": Number(0, 0, 1, whole=True),
     }
-    plan: ClassVar[Plan] = Plan(scale=True, one_hot=False)
+    plan: ClassVar[Plan] = Plan(scale=True, one_hot=False, raw=True)
     frameworks: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     def __init__(self, network: Network | None = None) -> None:

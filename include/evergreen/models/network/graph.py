@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from evergreen.models.network.layout import Layout
+from evergreen.models.network.layout import Layout, Steps
 
 
 class Network(nn.Module):
@@ -16,7 +16,10 @@ class Network(nn.Module):
         self.layout = layout
         tabular = Tabular(layout)
         self.encoders = nn.ModuleList([tabular])
-        self.head = Head(tabular.out, layout)
+        if layout.text:
+            self.encoders.append(Text(layout))
+        self.encoders.extend(Sequence(steps, layout.embedding) for steps in layout.sequences)
+        self.head = Head(tabular.out + layout.embedding * (len(self.encoders) - 1), layout)
 
     def forward(self, matrix: torch.Tensor) -> torch.Tensor:
         """Log-odds, float32[rows]."""
@@ -45,6 +48,51 @@ class Tabular(nn.Module):
             code = matrix[:, column].long() + 1  # 0 is unknown
             parts.append(embedding(torch.where(code < size, code, 0)))
         return torch.cat(parts, 1)
+
+
+class Text(nn.Module):
+    """The mean of the vectors of a text's parts (fastText: Bojanowski et al. 2017, section 3.2), learnt here."""
+
+    columns: torch.Tensor
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.register_buffer("columns", torch.tensor(layout.text, dtype=torch.long), persistent=False)
+        self.vectors = nn.EmbeddingBag(layout.buckets + 1, layout.embedding, mode="mean", padding_idx=0)
+
+    def forward(self, matrix: torch.Tensor) -> torch.Tensor:
+        """float32[rows, embedding]; zeros for no text."""
+        found: torch.Tensor = self.vectors(matrix.index_select(1, self.columns).long() + 1)
+        return found
+
+
+class Sequence(nn.Module):
+    """A weighted mean of what is seen in each step, in which learnt weights say which steps matter.
+
+    Attention with one learnt query (Lee et al. 2019, Set Transformer, section 3.2); a vector for each place in the
+    sequence is added, and one more place, which holds nothing, takes the weight where no step tells anything.
+    """
+
+    columns: torch.Tensor
+
+    def __init__(self, steps: Steps, width: int) -> None:
+        super().__init__()
+        columns = [column for step in steps.columns for column in step]
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.long), persistent=False)
+        self.shape = (len(steps.columns), len(steps.columns[0]))
+        self.values = nn.Linear(self.shape[1], 2 * width)
+        self.places = nn.Parameter(torch.zeros(self.shape[0], 2 * width))
+        self.weigh = nn.Linear(2 * width, 1)
+        self.out = nn.Linear(2 * width, width)
+
+    def forward(self, matrix: torch.Tensor) -> torch.Tensor:
+        """float32[rows, width]; zeros for no step."""
+        steps = matrix.index_select(1, self.columns).view(-1, *self.shape)
+        seen = nn.functional.silu(self.values(steps) + self.places)
+        weights = self.weigh(seen).masked_fill(steps[:, :, :1] < 0, -torch.inf)
+        weights = torch.softmax(torch.cat([torch.zeros_like(weights[:, :1]), weights], 1), 1)[:, 1:]
+        found: torch.Tensor = (weights * self.out(seen)).sum(1)
+        return found
 
 
 class Head(nn.Module):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 
-from evergreen.features.registry import CATEGORICAL
+from evergreen.features.registry import CATEGORICAL, SEQUENCES
 from evergreen.models.candidate import Matrix
+from evergreen.models.text import BUCKETS
 
 FORMAT = "evergreen.network/1"
 
@@ -23,13 +25,24 @@ class Category:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """Columns of a sequence: the same values of each step, newest first; a first value below 0 says that it is none."""
+
+    name: str
+    columns: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Layout:
     """The network's graph but for its weights."""
 
     names: tuple[str, ...]  # columns of the matrix, in order
     numbers: tuple[int, ...]
     categories: tuple[Category, ...]
-    embedding: int  # width of a category's vector
+    text: tuple[int, ...]  # columns of ids of the description's parts, -1 for none
+    buckets: int  # ids are below it
+    sequences: tuple[Steps, ...]
+    embedding: int  # width of the vector of a category, of a part of a word, of a sequence
     width: int
     depth: int
     dropout: float
@@ -44,9 +57,17 @@ class Layout:
             for column, name in enumerate(names)
             if name in CATEGORICAL
         )
-        taken = {category.column for category in categories}
+        text = tuple(column for column, name in enumerate(names) if re.fullmatch(r"description \d+", name))
+        place = {name: column for column, name in enumerate(names)}
+        sequences = tuple(
+            Steps(name, tuple(tuple(place[value] for value in step) for step in steps))
+            for name, steps in SEQUENCES.items()
+            if all(value in place for step in steps for value in step)
+        )
+        taken = {category.column for category in categories} | set(text)
+        taken |= {column for sequence in sequences for step in sequence.columns for column in step}
         numbers = tuple(column for column in range(len(names)) if column not in taken)
-        return cls(tuple(names), numbers, categories, embedding, width, depth, dropout)
+        return cls(tuple(names), numbers, categories, text, BUCKETS, sequences, embedding, width, depth, dropout)
 
     def to_json(self) -> dict[str, Any]:
         """The layout as a JSON document."""
@@ -63,7 +84,10 @@ class Layout:
         if given.pop("format", None) != FORMAT:
             raise ValueError(f"the network's format is {document.get('format')!r}, this code reads {FORMAT!r}")
         given["categories"] = tuple(Category(**entry) for entry in given["categories"])
-        for name in ("names", "numbers"):
+        given["sequences"] = tuple(
+            Steps(entry["name"], tuple(tuple(step) for step in entry["columns"])) for entry in given["sequences"]
+        )
+        for name in ("names", "numbers", "text"):
             given[name] = tuple(given[name])
         return cls(**given)
 

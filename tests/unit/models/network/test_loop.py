@@ -43,7 +43,7 @@ def table(rows: int = 400, seed: int = 0) -> Rows:
 
 def network(dropout: float = 0.2) -> Network:
     torch.manual_seed(1)
-    return Network(Layout(("a", "b", "c", "d", "e"), (0, 1, 2, 3, 4), (), 4, 16, 1, dropout))
+    return Network(Layout(("a", "b", "c", "d", "e"), (0, 1, 2, 3, 4), (), (), 0, (), 4, 16, 1, dropout))
 
 
 def trained(recipe: Recipe = RECIPE, checkpoints: Checkpoints | None = None, dropout: float = 0.2):

@@ -41,7 +41,7 @@ def train_and_save(folder: Path) -> None:
     matrix = rng.normal(size=(700, 6)).astype(np.float32)
     matrix[:, 5] = rng.integers(-1, 3, 700)
     labels = (rng.random(700) < 1 / (1 + np.exp(-2 * matrix[:, 0]))).astype(np.int8)
-    layout = Layout(("a", "b", "c", "d", "e", "country"), (0, 1, 2, 3, 4), (Category(5, 4),), 4, 16, 1, 0.0)
+    layout = Layout(("a", "b", "c", "d", "e", "country"), (0, 1, 2, 3, 4), (Category(5, 4),), (), 0, (), 4, 16, 1, 0.0)
     recipe = Recipe(3, 3, 64, 0.01, 0.1, 0.01, 1.0, 3, 0.0)
     torch.manual_seed(1)
     with reproducible(), team("cpu") as members:

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-REPORTS = {"evaluation": "evaluation.html", "drift": "drift.html"}  # name -> file in the folder of a judgement
+REPORTS = {  # name -> file in the folder of a judgement
+    "evaluation": "evaluation.html",
+    "drift": "drift.html",
+    "card": "model_card.html",
+    "explanations": "explanations.json",
+}
+CARD_TEXT = "model_card.md"  # the card as its digest was taken
 
 
 def drift_of(settings: Settings, challenger: Mapping[str, Any]) -> dict[str, Any]:

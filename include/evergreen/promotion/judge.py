@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from evergreen.evaluation.page import write_html
+from evergreen.evaluation.card import Card, model_card
+from evergreen.evaluation.explanations.report import explain, summary
+from evergreen.evaluation.page import write_card, write_html
 from evergreen.evaluation.report import evaluate
 from evergreen.evaluation.scores import Scores
+from evergreen.files import write_whole
+from evergreen.lake.digest import canonical_json, digest_json
 from evergreen.promotion import gates
 from evergreen.promotion.champion import Champion, barred_reasons, current
-from evergreen.promotion.drifting import REPORTS, drift_of, reports_folder
+from evergreen.promotion.drifting import CARD_TEXT, REPORTS, drift_of, reports_folder
 from evergreen.promotion.evidence import FORMAT, code_digest, load_evidence, plain, save_evidence
 from evergreen.promotion.ledger import Ledger
 from evergreen.promotion.lineage import Lineage, lineage
+from evergreen.promotion.probing import probe, signature
 from evergreen.promotion.subjects import (
     Subject,
     challenger_of,
@@ -22,12 +28,14 @@ from evergreen.promotion.subjects import (
     score_champion,
     score_holdout,
     stored_bundle,
+    training_frame,
 )
 from evergreen.settings import Settings
 from evergreen.training.provenance import lock_digest, settings_digest
 
 __all__ = ["UNCHANGED", "challenger_of", "drift_of", "judge_challenger"]
 
+PROBES = "probes.json"  # beside the reports: all figures of `probe`, times included, which no evidence may hold
 UNCHANGED = "unchanged"  # verdict about a challenger that is the champion already
 
 
@@ -93,6 +101,12 @@ def _judge(
     }
     rival, problem = score_champion(settings, champion, frame) if champion else (None, "")
     evaluation = evaluate(scores, settings.evaluation, heuristics)
+    learned = training_frame(subject.training_set, ("customer_id", "label", *subject.bundle.features))
+    explanations = plain(explain(subject.bundle, frame, settings.evaluation.explanations, learned))
+    probed = probe(settings, subject, frame, scores)
+    found = _found(settings, subject, champion, origin, evaluation, drift, explanations)
+    found["fairness"] = probed["fairness"]
+    card = model_card(plain(found))
     verdict = gates.judge_gates(
         gates.Challenger(
             version=subject.version,
@@ -108,6 +122,10 @@ def _judge(
             generation=generation,
             barred=_barred(settings, subject),
             champion_problem=problem,
+            explanations=explanations,
+            card=card.digest,
+            signature=signature(subject),
+            **probed,
         ),
         gates.Champion(champion.version, champion.bundle_digest, champion.data_day, rival)
         if champion and rival
@@ -116,8 +134,14 @@ def _judge(
     )
     results = {result.name: plain(result.as_dict()) for result in verdict.results}
     folder = reports_folder(settings, subject.digest, generation)
-    _write_page(settings, subject, generation, evaluation, heuristics, rival, results)
-    document = _document(settings, subject, champion, origin, verdict, evaluation, drift)
+    write_whole(folder / PROBES, json.dumps(plain(probed), sort_keys=True, indent=1))
+    _write_reports(settings, subject, generation, evaluation, heuristics, rival, verdict, drift, explanations, card)
+    document = found | {
+        "card": card.digest,
+        "gates": [result.as_dict() for result in verdict.results],
+        "verdict": verdict.decision,
+        "reasons": verdict.reasons,
+    }
     document["reports"] = {name: f"judgements/{folder.name}/{file}" for name, file in REPORTS.items()}
     _keep_scores(settings, subject, generation, scores, rival)
     return {
@@ -135,15 +159,16 @@ def _judge(
     }
 
 
-def _document(
+def _found(
     settings: Settings,
     subject: Subject,
     champion: Champion | None,
     origin: Lineage,
-    verdict: gates.Verdict,
     evaluation: Mapping[str, Any],
     drift: Mapping[str, Any],
+    explanations: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """The evidence document before the gates are asked: all that the card is made from."""
     manifest = subject.bundle.manifest
     return {
         "format": FORMAT,
@@ -177,25 +202,31 @@ def _document(
         "quality": origin.quality,
         "drift": {key: value for key, value in drift.items() if key != "report"},
         "evaluation": {key: value for key, value in evaluation.items() if key != "curves"},
-        "gates": [result.as_dict() for result in verdict.results],
-        "verdict": verdict.decision,
-        "reasons": verdict.reasons,
+        "explanations": summary(explanations) | {"digest": digest_json(explanations)},
     }
 
 
-def _write_page(
+def _write_reports(
     settings: Settings,
     subject: Subject,
     generation: int,
     evaluation: Mapping[str, Any],
     heuristics: Mapping[str, Scores],
     rival: Scores | None,
-    results: Mapping[str, Mapping[str, Any]],
+    verdict: gates.Verdict,
+    drift: Mapping[str, Any],
+    explanations: Mapping[str, Any],
+    card: Card,
 ) -> None:
-    compared = results.get("non_inferiority", {}).get("observed")
+    results = [plain(result.as_dict()) for result in verdict.results]
+    compared = next((one["observed"] for one in results if one["name"] == "non_inferiority"), None)
+    folder = reports_folder(settings, subject.digest, generation)
+    card.write(folder / CARD_TEXT)
+    write_card(card, folder / REPORTS["card"])
+    write_whole(folder / REPORTS["explanations"], canonical_json(explanations))
     write_html(
         evaluation,
-        reports_folder(settings, subject.digest, generation) / REPORTS["evaluation"],
+        folder / REPORTS["evaluation"],
         title=f"Version {subject.version}, data up to {subject.data_day}",
         facts={
             "candidate": str(subject.bundle.manifest["candidate"]),
@@ -207,6 +238,11 @@ def _write_page(
         },
         champion=evaluate(rival, settings.evaluation, heuristics) if rival else None,
         gains=compared if isinstance(compared, dict) else None,
+        verdict=(str(verdict.decision), verdict.reasons),
+        gates=results,
+        drift=plain(drift),
+        explanations=explanations,
+        card=card,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def log_odds_of(bundle: Bundle) -> Predict:
     return lambda frame: log_odds(bundle.scores(frame))
 
 
-def summary(document: dict[str, Any]) -> dict[str, Any]:
+def summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """What the evidence keeps of the document: figures, no curves."""
     kept = ("format", "method", "space", "rows", "base", "global", "additivity", "random_probe")
     return {key: document[key] for key in kept}

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def deploy(
-    kinds: Annotated[
-        list[str] | None, typer.Argument(metavar="[KIND]...", help="With --drill: which; default all.")
-    ] = None,
+    kinds: Annotated[list[str] | None, typer.Argument(metavar="KIND", help="With --drill: which; default all.")] = None,
     profile: Annotated[Literal["compose"], typer.Option("--profile", help="Where to.")] = "compose",
     environment: Annotated[
         Literal["production", "staging"],
@@ -106,17 +104,30 @@ def _inspect(stack: Stack, *, as_json: bool) -> None:
         print_json([asdict(one) for one in found])
     else:
         table = Table()
-        for heading in ("service", "user", "root", "read-only", "capabilities", "no new", "memory", "pids", "judged"):
-            table.add_column(heading, justify="right" if heading in ("root", "memory", "pids") else "left")
+        for heading in ("service", "user", "as root", "read-only", "more", "MiB", "pids", "judged"):
+            table.add_column(heading, no_wrap=True)
         for one in found:
-            judged = f"[red]{'; '.join(one.problems)}[/]" if one.problems else one.exception or "as promised"
-            flags = ["yes" if flag else "[red]no[/]" for flag in (one.read_only, one.no_new_privileges)]
-            memory = f"{one.memory_bytes / 2**20:,.0f} MiB"
+            judged = "[red]not confined[/]" if one.problems else "exception" if one.exception else "confined"
             table.add_row(
-                one.service, one.user, str(one.root_processes), flags[0], one.capabilities, flags[1], memory,
-                str(one.pids), judged,
-            )  # fmt: skip
+                one.service,
+                one.user.partition(":")[0],
+                str(one.root_processes),
+                "yes" if one.read_only else "[red]no[/]",
+                str(len(one.capabilities)),
+                f"{one.memory_bytes / 2**20:,.0f}",
+                str(one.pids),
+                judged,
+            )
         console.print(table)
+        console.print(
+            "as root: processes that run so; more: capabilities beyond none; MiB and pids: limits", soft_wrap=True
+        )
+        for one in found:
+            if one.problems:
+                console.print(f"  {one.service}: {'; '.join(one.problems)}", soft_wrap=True, markup=False)
+            elif one.exception:
+                allowed = ", ".join(one.capabilities)
+                console.print(f"  {one.service}: {one.exception}; may {allowed}", soft_wrap=True, markup=False)
     if bad := [one for one in found if one.problems]:
         raise DeployError(
             f"{len(bad)} of {len(found)} containers are not confined: {bad[0].service} {bad[0].problems[0]}"

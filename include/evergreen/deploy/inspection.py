@@ -41,7 +41,7 @@ class Inspected:
     user: str
     root_processes: int
     read_only: bool
-    capabilities: str  # those that it has beyond none
+    capabilities: tuple[str, ...]  # those that it has beyond none
     no_new_privileges: bool
     memory_bytes: int
     pids: int
@@ -77,7 +77,7 @@ def judge(service: str, container: Mapping[str, Any], root_processes: int) -> In
         str(container["Config"].get("User") or "root"),
         root_processes,
         bool(host.get("ReadonlyRootfs")),
-        ", ".join(sorted(_capabilities(host))) or "none",
+        tuple(sorted(_capabilities(host))),
         _confined(host),
         int(host.get("Memory") or 0),
         int(host.get("PidsLimit") or 0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from pathlib import Path
 
 from evergreen import __version__
@@ -20,13 +19,6 @@ def image_tag(torch: str = "none") -> str:
         hasher.update(f"{file.relative_to(PROJECT).as_posix()}\0".encode())
         hasher.update(hashlib.sha256(file.read_bytes()).digest())
     return f"{__version__}-{hasher.hexdigest()[:12]}"
-
-
-def revision() -> str:
-    """The commit, with `-dirty` where files differ from it; `unknown` outside of git."""
-    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def _files() -> list[Path]:

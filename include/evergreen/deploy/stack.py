@@ -245,10 +245,11 @@ class Stack:
         taken = self.snapshot(parts)
         release.seconds["snapshot"] = round(time.monotonic() - before, 1)
         release = self.history.begin(replace(release, snapshot=taken))
-        self.under(release).start(release)
+        then = self.under(release)
+        then.start(release)
         release.seconds["total"] = round(time.monotonic() - began, 1)
         self.history.add(release)
-        self.note(release, "deploy_platform")
+        then.note(release, "deploy_platform")
         return release
 
     def snapshot(self, parts: Parts = Parts.ALL) -> str:
@@ -262,7 +263,7 @@ class Stack:
             why = "none is wanted" if parts is Parts.NONE else "nothing was deployed before"
             self.say(f"no snapshot: {why}")
             return ""
-        running = releases[-1]
+        running = releases[-1]  # healthy: one that was begun since may not be able to say anything
         now = self.under(running)
         self.say("taking a snapshot")
         try:
@@ -271,7 +272,7 @@ class Stack:
                 self.snapshots,
                 now.databases,
                 environment=self.options.environment,
-                release=running.tag,
+                release=(self.history.begun() or running).tag,
                 made_at=_now(),
                 configuration=now._configuration(),
                 back_up_home=partial(now._back_up_home, running) if parts is Parts.ALL else None,

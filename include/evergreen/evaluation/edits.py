@@ -35,6 +35,7 @@ CUSTOMER_RHYTHM = re.compile(
     r"days_since_last_purchase|total_purchases|customer_(tenure_days|days_\d+d|decayed_\d+d|gap_.*|overdue_share|due_share"
     r"|regularity|momentum_90d|season_days)|user_segment|purchase_frequency_tier"
 )
+STEP = re.compile(r"(pair|customer)_step_(\d+)_(days|units)")
 PAIR_RHYTHM = re.compile(
     r"pair_(recency_days|tenure_days|purchases.*|decayed_\d+d|rate_per_28d|gap_.*|regularity|days_to_expected|season_.*)"
 )
@@ -57,6 +58,7 @@ def bought_sooner(frame: pd.DataFrame) -> pd.DataFrame:
     made["pair_share_of_visits_since_first"] = np.where(
         count > 1, _column(frame, "pair_share_of_visits_since_first"), 1.0
     )
+    made["pair_step_1_days"] = visit
     return _with(frame, made)
 
 
@@ -73,6 +75,7 @@ def bought_once_more(frame: pd.DataFrame) -> pd.DataFrame:
         "pair_share_of_visits_since_first": more / visits,
         "pair_share_of_spend": _column(frame, "pair_share_of_spend") * more / count,
         "pair_share_of_product": _column(frame, "pair_share_of_product") * more / count,
+        **_steps(frame, visit),
     }
     return _with(frame, made)
 
@@ -95,6 +98,9 @@ def bought_weekly(frame: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> pd.Data
     missed = np.minimum(np.floor((_column(frame, RECENCY) - 1) / WEEK_DAYS), WEEKS)
     made["pair_share_of_visits_since_first"] = np.where(chosen, 1.0, np.minimum(_column(frame, COUNT) / visits, 1.0))
     made["visits_since_pair_purchase"] = np.where(chosen, 0.0, missed)
+    for name, side, step, what in _named_steps(frame):
+        days = 1 + WEEK_DAYS * (step - 1) if what == "days" else _column(frame, "pair_quantity_mean")
+        made[name] = np.where(chosen | (side == "customer"), days, _column(frame, name))
     more = WEEKS / _column(frame, COUNT)
     grown = {
         "pair_quantity_365d": WEEKS * _column(frame, "pair_quantity_mean"),
@@ -107,10 +113,10 @@ def bought_weekly(frame: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> pd.Data
 
 
 def renamed(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Each product bears the name of another one: columns of hashed words change hands."""
+    """Each product bears the name of another one: columns of its words change hands."""
     import pandas as pd
 
-    words = [name for name in frame if str(name).startswith("text_hash_")]
+    words = [name for name in frame if str(name).startswith("text_hash_") or name == "description"]
     codes, products = pd.factorize(frame["product_id"])
     first = np.unique(codes, return_index=True)[1]
     giver = first[rng.permutation(len(products))]
@@ -167,6 +173,23 @@ def _windows(frame: pd.DataFrame, *, come: Floats, gone: Floats | None = None) -
     ]
     lost = {name: 0.0 if gone is None else _worth(name, gone) for name in names}
     return {name: _column(frame, name) + _worth(name, come) - lost[name] for name in names}
+
+
+def _steps(frame: pd.DataFrame, visit: Floats) -> Changed:
+    """The list of the pair's newest purchases with one more in front; the oldest drops out."""
+    made: Changed = {}
+    for name, side, step, what in _named_steps(frame):
+        if side == "pair" and step == 1:
+            made[name] = visit if what == "days" else _column(frame, "pair_quantity_mean")
+        elif side == "pair":
+            made[name] = _column(frame, f"pair_step_{step - 1}_{what}")
+    return made
+
+
+def _named_steps(frame: pd.DataFrame) -> list[tuple[str, str, int, str]]:
+    """(name, pair or customer, number of the step, days or units) of the columns that list newest purchases."""
+    found = [(str(name), STEP.fullmatch(str(name))) for name in frame]
+    return [(name, match[1], int(match[2]), match[3]) for name, match in found if match]
 
 
 def _worth(name: str, age: Floats) -> Floats:

@@ -23,13 +23,13 @@ class BehaviourSettings(Section):
         "probability. Models may read words, but not live by them.",
     )
     max_direction_loss: float = Field(
-        0.0,
+        0.05,
         ge=0,
-        description="By how much more recent and more frequent purchases may lower the mean probability, as a share "
-        "of it.",
+        description="By how much a more recent purchase, or one more, may lower the mean probability, as a share of "
+        "it. Not 0: in a shop whose customers buy in a rhythm, what was bought yesterday is not due yet.",
     )
     min_weekly_first: float = Field(
-        0.9, gt=0, le=1, description="Share of customers for whom a product bought every week must come first."
+        0.7, gt=0, le=1, description="Share of customers for whom a product bought every week must come first."
     )
 
 
@@ -48,10 +48,10 @@ class RobustnessSettings(Section):
     )
     nudged_features: int = Field(5, ge=1, description="Numbers that are nudged: those that move the scores most.")
     max_roc_auc_loss: dict[str, float] = Field(
-        {"missing": 0.03, "noisy": 0.03, "nudged": 0.1}, description="Greatest loss of ROC AUC."
+        {"missing": 0.04, "noisy": 0.03, "nudged": 0.2}, description="Greatest loss of ROC AUC."
     )
     max_average_precision_loss_share: dict[str, float] = Field(
-        {"missing": 0.2, "noisy": 0.2, "nudged": 0.5},
+        {"missing": 0.25, "noisy": 0.2, "nudged": 0.75},
         description="Greatest loss of average precision, as a share of it.",
     )
 
@@ -63,7 +63,7 @@ class FairnessSettings(Section):
         ("country", "tenure"), description="Dimensions whose slices must be treated alike."
     )
     max_gap: dict[str, float] = Field(
-        {"recall": 0.35, "calibration": 0.5},
+        {"recall": 0.5, "calibration": 0.7},
         description="Greatest gap of `recall` (at the policy's threshold: equal opportunity) and of `calibration` "
         "(logarithm of mean probability over share bought).",
     )
@@ -99,9 +99,9 @@ class InfraSettings(Section):
     max_memory_mb: float = Field(
         3072.0, gt=0, description="Memory of the process, MB: it can have no more, and its peak must stay below."
     )
-    max_load_seconds: float = Field(20.0, gt=0, description="Longest time to import, verify and load.")
-    max_row_ms: float = Field(50.0, gt=0, description="Longest time for one row (95 of 100), ms.")
-    max_batch_ms: float = Field(2000.0, gt=0, description="Longest time for a thousand rows (median), ms.")
+    max_load_seconds: float = Field(20.0, gt=0, description="Longest CPU time to import, verify, load and answer once.")
+    max_row_ms: float = Field(50.0, gt=0, description="Longest CPU time for a row that comes alone, ms.")
+    max_batch_ms: float = Field(2000.0, gt=0, description="Longest CPU time for a thousand rows, ms.")
     timeout_seconds: float = Field(120.0, gt=0, description="The process is ended after so long, whatever it does.")
 
 

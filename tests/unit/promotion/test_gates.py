@@ -24,6 +24,7 @@ from evergreen.promotion.gates import (
     Decision,
     Policy,
     Status,
+    artefact,
     comparison,
     data,
     judge_gates,
@@ -71,6 +72,36 @@ def noisy(noise: float, seed: int = 4) -> np.ndarray:
 GOOD, OLD, HEURISTIC = scores_of(noisy(0.3)), scores_of(noisy(1.0)), scores_of(noisy(3.0))
 EVALUATED = evaluate(GOOD, EVALUATION, {"frequency": HEURISTIC})
 QUALITY = {suite: {"success": True} for suite in ("transactions", "features", "training_set")}
+BEHAVED = {
+    "invariance": {"ids": {"max_change": 0.0}, "order": {"max_change": 0.0}, "renamed": {"change_share": 0.02}},
+    "direction": {"sooner": {"change_share": 0.5}, "once_more": {"change_share": 1.1}},
+    "minimum_function": {"first_share": 0.9},
+}
+ROBUST = {kind: {"roc_auc_loss": 0.01, "average_precision_loss_share": 0.05} for kind in ("missing", "noisy", "nudged")}
+FAIR = {
+    "rows": [
+        {"dimension": "country", "slice": name, "metric": metric, "gap": 0.1, "standard_error": 0.05}
+        for name in ("France", "United Kingdom")
+        for metric in ("recall", "calibration")
+    ]
+}
+CLEAN = {"labels": {"checked_share": 0.9, "contradicted_share": 0.0}, "twins": {"share": 0.0}}
+SERVABLE = {
+    "loaded": True,
+    "problem": "",
+    "size_bytes": 400_000,
+    "max_difference": 0.0,
+    "load_seconds": 1.5,
+    "row_ms": 6.0,
+    "batch_ms": 7.0,
+    "peak_bytes": 300 * 2**20,
+}
+EXPLAINED = {
+    "format": "evergreen.explanations/1",
+    "global": [{"feature": "pair_purchases", "mean_abs": 0.5, "share": 1.0, "rank": 1}],
+    "random_probe": {"rank": 120, "of": 134, "share": 0.001},
+    "additivity": {"max_error": 1e-6, "rows": 500},
+}
 STABLE = {"verdict": "stable", "share_drifted": 0.1, "reason": ""}
 
 
@@ -87,6 +118,14 @@ def challenger(**changes: Any) -> Challenger:
         "quality": QUALITY,
         "drift": STABLE,
         "generation": 1,
+        "behaviour": BEHAVED,
+        "robustness": ROBUST,
+        "fairness": FAIR,
+        "poisoning": CLEAN,
+        "infra": SERVABLE,
+        "explanations": EXPLAINED,
+        "card": "c" * 64,
+        "signature": (("pair_purchases", "float32"),),
     }
     if "scores" in changes and "evaluation" not in changes:
         changes["evaluation"] = evaluate(changes["scores"], EVALUATION, {"frequency": HEURISTIC})
@@ -157,6 +196,16 @@ def test_the_first_candidate_is_its_own_explicit_case() -> None:
     }
 
 
+def changed(document: Any, *path: str, to: Any) -> Any:
+    """The document with one value replaced."""
+    first, *rest = path
+    return {**document, first: changed(document[first], *rest, to=to) if rest else to}
+
+
+def one_row_unfair(gap: float) -> dict[str, Any]:
+    return {"rows": [{**row, "gap": gap if number == 0 else row["gap"]} for number, row in enumerate(FAIR["rows"])]}
+
+
 PLANTED: dict[str, Callable[[], tuple[Challenger, Champion, Policy]]] = {
     "data_quality": lambda: (
         challenger(quality=QUALITY | {"features": {"success": False}}),
@@ -184,6 +233,25 @@ PLANTED: dict[str, Callable[[], tuple[Challenger, Champion, Policy]]] = {
     ),
     "drift": lambda: (
         challenger(drift={"verdict": "drifted", "share_drifted": 0.7, "reason": "70% of the columns drifted"}),
+        champion(),
+        POLICY,
+    ),
+    "poisoning": lambda: (challenger(poisoning=changed(CLEAN, "twins", "share", to=0.2)), champion(), POLICY),
+    "fairness": lambda: (challenger(fairness=one_row_unfair(0.9)), champion(), POLICY),
+    "behaviour": lambda: (
+        challenger(behaviour=changed(BEHAVED, "direction", "sooner", "change_share", to=-0.3)),
+        champion(),
+        POLICY,
+    ),
+    "robustness": lambda: (
+        challenger(robustness=changed(ROBUST, "missing", "roc_auc_loss", to=0.3)),
+        champion(),
+        POLICY,
+    ),
+    "infra": lambda: (challenger(infra=SERVABLE | {"size_bytes": 600 * 2**20}), champion(), POLICY),
+    "completeness": lambda: (challenger(card=""), champion(), POLICY),
+    "explanation_sanity": lambda: (
+        challenger(explanations=changed(EXPLAINED, "random_probe", "rank", to=3)),
         champion(),
         POLICY,
     ),
@@ -331,6 +399,72 @@ def test_heuristics_are_beaten_in_the_metrics_own_direction(metric, ours, theirs
     policy = Policy(PromotionSettings(heuristic_metrics=(metric,)), EVALUATION, 28)
     result = standing.heuristics(challenger(evaluation=evaluation), None, policy)
     assert (result.status, result.limit[metric]["best"]) == (status, "best")
+
+
+@pytest.mark.parametrize(
+    ("field", "broken", "gate", "said"),
+    [
+        ("behaviour", changed(BEHAVED, "invariance", "ids", "max_change", to=1e-3), "behaviour", "other identifiers"),
+        ("behaviour", changed(BEHAVED, "invariance", "order", "max_change", to=0.1), "behaviour", "order of the rows"),
+        ("behaviour", changed(BEHAVED, "invariance", "renamed", "change_share", to=0.6), "behaviour", "another name"),
+        ("behaviour", changed(BEHAVED, "direction", "once_more", "change_share", to=-0.06), "behaviour", "one more"),
+        ("behaviour", changed(BEHAVED, "minimum_function", "first_share", to=0.5), "behaviour", "50% of the customers"),
+        ("robustness", changed(ROBUST, "noisy", "roc_auc_loss", to=0.1), "robustness", "noisy features cost 0.1000"),
+        ("robustness", changed(ROBUST, "nudged", "average_precision_loss_share", to=0.8), "robustness", "nudged"),
+        ("poisoning", changed(CLEAN, "labels", "contradicted_share", to=0.01), "poisoning", "1.00% of the labels"),
+        ("poisoning", changed(CLEAN, "labels", "checked_share", to=0.1), "poisoning", "only 10.0%"),
+        ("infra", {"loaded": False, "problem": "no answer within 121 s"}, "infra", "no answer within 121 s"),
+        ("infra", SERVABLE | {"max_difference": 0.01}, "infra", "golden predictions: 0.01 differ by"),
+        ("infra", SERVABLE | {"row_ms": 80.0}, "infra", "one row: 80 ms"),
+        ("infra", SERVABLE | {"peak_bytes": 4 * 2**30}, "infra", "memory: 4096 MB"),
+        ("explanations", changed(EXPLAINED, "additivity", "max_error", to=0.2), "explanation_sanity", "miss the score"),
+        ("explanations", changed(EXPLAINED, "random_probe", "share", to=0.2), "explanation_sanity", "20.00%"),
+        ("explanations", EXPLAINED | {"global": []}, "completeness", "lack global"),
+        ("signature", (), "completeness", "no signature"),
+        ("card", "c" * 63, "completeness", "no model card"),
+    ],
+)
+def test_each_limit_of_what_a_candidate_was_put_through(field: str, broken: Any, gate: str, said: str) -> None:
+    verdict = judge_gates(challenger(**{field: broken}), champion(), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert [result.name for result in verdict.results if result.status is not Status.PASSED] == [gate]
+    assert said in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "field", ["behaviour", "robustness", "fairness", "poisoning", "infra", "explanations", "card", "signature"]
+)
+def test_what_a_candidate_was_not_put_through_fails(field: str) -> None:
+    verdict = judge_gates(challenger(**{field: type(challenger().__dict__[field])()}), champion(), POLICY)
+    assert verdict.decision is Decision.REJECT
+
+
+def test_the_evidence_of_infra_holds_no_clock() -> None:
+    """Else the same candidate would get another digest at every judgement."""
+    one = artefact.infra(challenger(), None, POLICY)
+    other = artefact.infra(
+        challenger(infra=SERVABLE | {"row_ms": 9.0, "load_seconds": 2.0, "batch_ms": 1.0}), None, POLICY
+    )
+    assert one == other
+    assert "_ms" not in str(one.as_dict())
+
+
+@pytest.mark.parametrize(("gap", "status"), [(0.5, Status.PASSED), (0.55, Status.PASSED), (0.7, Status.FAILED)])
+def test_a_gap_must_be_beyond_its_limit_and_beyond_chance(gap: float, status: Status) -> None:
+    for signed in (gap, -gap):
+        assert standing.fairness(challenger(fairness=one_row_unfair(signed)), None, POLICY).status is status
+
+
+def test_profit_is_compared_with_the_champions() -> None:
+    mute = scores_of(np.full(PAIRS, 0.01))  # contacts nobody: earns nothing
+    result = standing.campaign_profit(challenger(scores=mute), champion(), POLICY)
+    assert result.status is Status.FAILED
+    assert "less profit than the champion" in result.reason
+    assert standing.campaign_profit(challenger(), champion(), POLICY).status is Status.PASSED
+    losing = with_figures("campaign_profit", value=-3.0, low=-9.0, high=3.0)
+    assert standing.campaign_profit(challenger(evaluation=losing), None, POLICY).status is Status.FAILED
+    unsure = with_figures("campaign_profit", value=3.0, low=-3.0, high=9.0)
+    assert standing.campaign_profit(challenger(evaluation=unsure), None, POLICY).status is Status.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("status", list(Status))

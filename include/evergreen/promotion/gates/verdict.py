@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evergreen.errors import EvaluationError
-from evergreen.promotion.gates import comparison, data, standing
+from evergreen.promotion.gates import artefact, comparison, conduct, data, standing
 from evergreen.promotion.gates.base import (
     Challenger,
     Champion,
@@ -25,10 +25,17 @@ ALWAYS: tuple[Gate, ...] = (
     data.not_barred,
     data.leakage,
     data.drift,
+    data.poisoning,
     standing.readiness_floors,
     standing.heuristics,
     standing.calibration,
     standing.campaign_profit,
+    standing.fairness,
+    conduct.behaviour,
+    conduct.robustness,
+    artefact.infra,
+    artefact.completeness,
+    artefact.explanation_sanity,
 )
 COLD_START: tuple[Gate, ...] = (comparison.no_champion,)
 COMPARING: tuple[Callable[[Challenger, Champion, Policy], GateResult], ...] = (

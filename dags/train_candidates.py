@@ -9,17 +9,20 @@
 - **Where it trains**: in a child process, or with `settings.training.runtime: docker` in a container without network,
   as `docs/how-to/train-in-a-container.md` says. Both give the same bundle.
 - **Which candidates**: those of `settings.training.candidates` that are enabled, or those that `candidates` names.
+- **Parameters**: `search` looks for better ones before the training, on rolling-origin folds of the training dates
+  (`docs/how-to/search-parameters.md`). What it finds is used by later runs, too.
 - **To add a candidate**: an entry in `settings.training.candidates`, and a file in `evergreen/models/candidates` if it
   is another kind of model.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import Param, PartitionedAssetTimetable, dag
+from airflow.sdk import Param, PartitionedAssetTimetable, TriggerRule, dag
 
 from evergreen_airflow.assets import CHALLENGER, FEATURES
 from evergreen_airflow.defaults import DAY, DEFAULTS, Tag, day_param
 from evergreen_airflow.operators.quality import GreatExpectationsOperator
+from evergreen_airflow.operators.search import SearchOperator
 from evergreen_airflow.operators.training import (
     RegisterChallengerOperator,
     TrainingSetOperator,
@@ -45,6 +48,13 @@ TRAIN, POOL = trainer()  # a process or a container, by `settings.training.runti
             description="Names from settings.training.candidates with commas between, also of those that are not "
             "enabled. Empty: all that are enabled. The gate on heuristics needs one of them among the names.",
         ),
+        "search": Param(
+            False,
+            type="boolean",
+            title="Search",
+            description="First search the parameters of settings.training.search.models, for so many seconds each as "
+            "settings.training.search.seconds says.",
+        ),
     },
     tags=[Tag.MODEL, Tag.RETRAINING, Tag.DAILY],
     doc_md=__doc__,
@@ -54,7 +64,14 @@ def train_candidates() -> None:
     """Builds and checks the training set, trains each candidate by itself, registers the best."""
     dataset = TrainingSetOperator(task_id="dataset", day=DAY, force="{{ params.force }}")
     check = GreatExpectationsOperator(task_id="check", suite="training_set", staged=dataset.output)
-    specs = TrainingSpecsOperator(task_id="specs", training_set=dataset.output, candidates="{{ params.candidates }}")
+    search = SearchOperator(task_id="search", training_set=dataset.output, wanted="{{ params.search }}")
+    specs = TrainingSpecsOperator(
+        task_id="specs",
+        training_set=dataset.output,
+        candidates="{{ params.candidates }}",
+        # `search` is skipped where nobody asked for it; a day that is not trained on skips all three before it.
+        trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+    )
     train = TRAIN.partial(
         task_id="train",
         pool=POOL,  # here, since a mapped task does not see what its class would set
@@ -64,7 +81,8 @@ def train_candidates() -> None:
         task_id="register", training_set=dataset.output, trained=train.output, outlets=[CHALLENGER]
     )
 
-    dataset >> check >> specs >> train >> register
+    dataset >> check >> search >> specs >> train >> register
+    check >> specs
 
 
 train_candidates()

@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 ORDER = {
     "ingest_transactions": ["wait", "stage", "check", "publish"],
     "build_features": ["stage", "check", "publish", "materialize"],
-    "train_candidates": ["dataset", "check", "specs", "train", "register"],
+    "train_candidates": ["dataset", "check", "search", "specs", "train", "register"],
     "promote_model": ["drift", "judge", "approve", "promote"],
     "score_batch": ["score"],
     "rollback_model": ["rollback"],
@@ -154,6 +154,7 @@ def test_one_feature_build_at_a_time_and_many_waiting_approvals(dag_bag):
     [
         ("build_features", "stage"),
         ("train_candidates", "dataset"),
+        ("train_candidates", "search"),
         ("train_candidates", "train"),
         ("score_batch", "score"),
     ],

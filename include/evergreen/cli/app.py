@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from evergreen.cli import backup, bench, data, deploy, docs, images, loop, parts, registry, reproduce, workspaces
+from evergreen.cli import (
+    backup,
+    bench,
+    data,
+    deploy,
+    docs,
+    images,
+    loop,
+    parts,
+    registry,
+    reproduce,
+    search,
+    workspaces,
+)
 from evergreen.jobs.entry import told_plainly
 
 app = typer.Typer(
@@ -33,6 +46,7 @@ app.command("score")(data.score)
 app.command("sample")(data.sample)
 app.command("rollback")(registry.rollback)
 app.command("reproduce")(reproduce.reproduce)
+app.command("search")(search.search)
 app.add_typer(registry.ledger, name="ledger")
 app.add_typer(workspaces.workspace, name="workspace")
 app.command("deploy")(deploy.deploy)

@@ -88,6 +88,8 @@ def prepared_rows(question: Question) -> FoldRows:
     features: list[tuple[str, FeatureKind]] = [
         (name, kinds[name]) for name in model.features(question.params, list(kinds))
     ]
+    if model.plan.raw:
+        features += question.training_set.raw
     key = digest_json(
         {
             "training_set": question.training_set.digest,

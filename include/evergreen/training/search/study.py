@@ -166,6 +166,7 @@ class _Search:
             "strategy": self.search.strategy.value,
             "pruning": self.search.pruning.value,
             "metric": self.metric.value,
+            "lower_is_better": self.sign < 0,
             "training_set": self.set.digest,
             "day": str(self.set.day),
             "folds": [
@@ -318,8 +319,8 @@ class _Search:
 
     def _line(self, told: FrozenTrial) -> str:
         """What a person reads of a trial that ended."""
-        counted, default = self._counted(), self._default()
-        parts = [f"trial {len(counted)} of {self.search.trials}"]
+        default = self._default()
+        parts = [f"trial {len(self._counted()) - len(self.running)} of {self.search.trials}"]
         folds = told.user_attrs.get("folds", [])
         if told.state.name == "COMPLETE":
             parts.append(f"{self.metric.value} {_value(told):.4f}")

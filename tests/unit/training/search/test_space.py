@@ -110,5 +110,5 @@ def test_a_grid_holds_every_combination_once():
 
 
 def test_folds_that_would_share_customers_are_refused():
-    with pytest.raises(ValidationError, match="folds x validation_share is 1.2, must be at most 1"):
+    with pytest.raises(ValidationError, match=r"folds x validation_share is 1\.2, must be at most 1"):
         SearchSettings(folds=6, validation_share=0.2)

@@ -47,6 +47,13 @@ class ReportLink(_AttributeLink):
     attribute = "report_url"
 
 
+class CardLink(_AttributeLink):
+    """The model card."""
+
+    name = "Model card"
+    attribute = "card_url"
+
+
 class MlflowLink(_AttributeLink):
     """The MLflow run."""
 

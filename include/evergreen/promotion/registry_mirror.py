@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from evergreen.promotion.champion import Champion, current
 from evergreen.promotion.ledger import FAILURE, Entry, Ledger
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ALIAS = "champion"
+ARTIFACTS = "judgement"  # folder of a run's artifacts
+ATTACHED = ("evaluation", "card", "explanations")  # of a judgement's reports
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,29 @@ def mirror_champion(settings: Settings, champion: Champion) -> None:
         mlflow.exceptions.MlflowException: the registry does not know the version or does not answer.
     """
     registry_client(settings).set_registered_model_alias(settings.mlflow.model_name, ALIAS, champion.version)
+
+
+def attach_reports(settings: Settings, judged: Mapping[str, Any]) -> None:
+    """Copies a judgement's report and model card to the challenger's MLflow run, and tags its version with the verdict.
+
+    The pages under `home/reports` and the digests in the evidence stay the truth: what stands in MLflow may be edited.
+
+    Args:
+        settings: home, MLflow.
+        judged: what `judge_challenger` returned.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the registry does not know the version or does not answer.
+    """
+    client = registry_client(settings)
+    name, version = settings.mlflow.model_name, str(judged["challenger_version"])
+    run = client.get_model_version(name, version).run_id
+    for kind in ATTACHED:
+        file = Path(judged["reports"].get(kind, ""))
+        if run and file.is_file():
+            client.log_artifact(run, str(file), ARTIFACTS)
+    client.set_model_version_tag(name, version, "verdict", str(judged["verdict"]))
+    client.set_model_version_tag(name, version, "evidence_digest", str(judged["evidence_digest"]))
 
 
 def look(settings: Settings) -> Mirror:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from evergreen_airflow.failures import fails_plainly
-from evergreen_airflow.links import ReportLink, report_url
+from evergreen_airflow.links import CardLink, ReportLink, report_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -23,18 +23,19 @@ class PromotionGateOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("drift",)
-    operator_extra_links = (ReportLink(),)
+    operator_extra_links = (ReportLink(), CardLink())
 
     def __init__(self, *, drift: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.drift = drift
         self.report_url = ""
+        self.card_url = ""
 
     @fails_plainly
     def execute(self, context: Context) -> dict[str, Any]:
         """Judges; returns `verdict`, `reason`, `evidence_digest`, and the reports' paths."""
-        from evergreen.promotion.judge import judge_challenger
-        from evergreen.promotion.registry_mirror import detect_tampering
+        from evergreen.promotion.judge import UNCHANGED, judge_challenger
+        from evergreen.promotion.registry_mirror import attach_reports, detect_tampering
         from evergreen.settings import load_settings
 
         settings = load_settings()
@@ -45,5 +46,8 @@ class PromotionGateOperator(BaseOperator):
             settings, self.drift["challenger"], drift=self.drift["drift"], run_id=context["run_id"]
         )
         self.report_url = report_url(settings, judged["reports"].get("evaluation"))
+        self.card_url = report_url(settings, judged["reports"].get("card"))
+        if judged["verdict"] != UNCHANGED:
+            attach_reports(settings, judged)
         self.log.info("%s: %s (evidence %s)", judged["verdict"], judged["reason"], judged["evidence_digest"][:12])
         return judged

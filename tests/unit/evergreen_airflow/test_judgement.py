@@ -23,7 +23,7 @@ def event(version: str, minutes: int, name: str = CHALLENGER.name) -> SimpleName
 @pytest.fixture
 def rules(monkeypatch: pytest.MonkeyPatch, settings: Any) -> SimpleNamespace:
     """Stands in for the models, training sets and registry that a judgement reads."""
-    seen = SimpleNamespace(challenger=None, judged=None)
+    seen = SimpleNamespace(challenger=None, judged=None, attached=[])
     reports = settings.home_path / "reports"
 
     def challenger_of(_settings: Any, day: date) -> dict[str, Any]:
@@ -36,10 +36,15 @@ def rules(monkeypatch: pytest.MonkeyPatch, settings: Any) -> SimpleNamespace:
     def judge_challenger(_settings: Any, challenger: dict[str, Any], *, drift: Any, run_id: str) -> dict[str, Any]:
         seen.judged = (challenger, drift, run_id)
         page = str(reports / "evaluation.html")
-        return {"verdict": "reject", "reason": "drift", "evidence_digest": "e" * 64, "reports": {"evaluation": page}}
+        verdict = "unchanged" if challenger["version"] == "champion" else "reject"
+        pages = {"evaluation": page, "card": str(reports / "model_card.html")}
+        return {"verdict": verdict, "reason": "drift", "evidence_digest": "e" * 64, "reports": pages}
 
     for function in (challenger_of, drift_of, judge_challenger):
         monkeypatch.setattr(f"evergreen.promotion.judge.{function.__name__}", function)
+    monkeypatch.setattr(
+        "evergreen.promotion.registry_mirror.attach_reports", lambda _, judged: seen.attached.append(judged["verdict"])
+    )
     return seen
 
 
@@ -69,6 +74,14 @@ def test_a_no_of_the_gates_is_no_failure(rules, context):
     assert judged["verdict"] == "reject"
     assert rules.judged == ({"version": "3"}, {"verdict": "x"}, "run-1")
     assert operator.report_url == "http://127.0.0.1:8080/evergreen/reports/evaluation.html"
+    assert operator.card_url == "http://127.0.0.1:8080/evergreen/reports/model_card.html"
+    assert rules.attached == ["reject"]
+
+
+def test_what_mlflow_keeps_of_the_champion_is_not_overwritten_by_a_second_look(rules, context):
+    given = {"challenger": {"version": "champion"}, "drift": {"verdict": "x"}}
+    PromotionGateOperator(task_id="judge", drift=given).execute(context())
+    assert rules.attached == []
 
 
 def test_what_is_templated():

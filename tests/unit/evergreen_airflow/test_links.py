@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from evergreen_airflow.links import DataDocsLink, MlflowLink, QualityLink, ReportLink, report_url
+from evergreen_airflow.links import CardLink, DataDocsLink, MlflowLink, QualityLink, ReportLink, report_url
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from evergreen_airflow.links import DataDocsLink, MlflowLink, QualityLink, Repor
         (DataDocsLink(), "docs_url"),
         (QualityLink(), "quality_url"),
         (ReportLink(), "report_url"),
+        (CardLink(), "card_url"),
         (MlflowLink(), "mlflow_url"),
     ],
 )

@@ -210,11 +210,14 @@ THEMES: dict[str, tuple[tuple[str, ...], Sentence]] = {
     "rhythm": (
         (
             "pair_recency*", "pair_gap*", "pair_regularity", "pair_days_to_expected", "gap_pair_to_customer",
-            "recency_pair_to_customer", "visits_since_pair_purchase",
+            "recency_pair_to_customer", "visits_since_pair_purchase", "pair_step_*_days",
         ),
         _rhythm,
     ),
-    "quantity": (("pair_quantity*", "pair_value*", "pair_share_of_spend", "product_units_per_line"), _quantity),
+    "quantity": (
+        ("pair_quantity*", "pair_step_*_units", "pair_value*", "pair_share_of_spend", "product_units_per_line"),
+        _quantity,
+    ),
     "habit": (("pair_*", "expected_pair_purchases*"), _habit),
     "loyalty": (("customer_rep*", "customer_cancellation*", "customer_return*"), _loyalty),
     "spend": (("customer_spend*", "avg_purchase_value"), _spend),
@@ -222,7 +225,7 @@ THEMES: dict[str, tuple[tuple[str, ...], Sentence]] = {
         (
             "customer_days*", "customer_decayed*", "customer_gap*", "customer_overdue*", "customer_due*",
             "customer_regularity", "customer_momentum*", "customer_tenure*", "customer_products*",
-            "days_since_last_purchase", "total_purchases", "visit_rate*",
+            "days_since_last_purchase", "total_purchases", "visit_rate*", "customer_step_*",
         ),
         _visits,
     ),
@@ -232,6 +235,6 @@ THEMES: dict[str, tuple[tuple[str, ...], Sentence]] = {
         ("product_recency*", "product_buyers*", "product_sales*", "product_momentum*"),
         _demand,
     ),
-    "kind": (("text_hash_*", "category", "preferred_category", "is_preferred_category"), _kind),
+    "kind": (("text_*", "description", "category", "preferred_category", "is_preferred_category"), _kind),
     "customer": (("country", "user_segment", "purchase_frequency_tier"), _who),
 }  # fmt: skip

@@ -69,13 +69,15 @@ def reproduce(
 
 
 def show(made: Reproduction) -> None:
-    """What was compared, as a table."""
+    """What was compared, as a table; why, where something is not equal."""
     table = Table(title=f"Version {made.version}", title_justify="left")
-    for heading in ("compared", "recorded", "made again", "", "detail"):
+    table.add_column("compared", no_wrap=True)
+    for heading in ("recorded", "made again", ""):
         table.add_column(heading)
     for line in made.comparisons:
-        outcome = f"[{STYLES.get(line.outcome, 'yellow')}]{line.outcome}[/]"
-        table.add_row(line.what, _short(line.recorded), _short(line.rebuilt), outcome, line.detail)
+        detail = f": {line.detail}" if line.detail and line.outcome != "equal" else ""
+        outcome = f"[{STYLES.get(line.outcome, 'yellow')}]{line.outcome}[/]{detail}"
+        table.add_row(line.what, _short(line.recorded), _short(line.rebuilt), outcome)
     console.print(table)
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 
 from evergreen.errors import LakeError, ReproductionError
 from evergreen.evaluation.metrics import measure
+from evergreen.evaluation.scores import Scores
 from evergreen.files import file_sha256
 from evergreen.lake import Lake, Release
 from evergreen.lake.digest import digest_json
@@ -27,11 +28,10 @@ from evergreen.models.bundle import Bundle, load_bundle
 from evergreen.models.inputs import Join, feast_join
 from evergreen.promotion.ledger import Ledger
 from evergreen.promotion.recorded import Recorded, recall
-from evergreen.promotion.subjects import holdout_frame, score_holdout
 from evergreen.settings import Settings
 from evergreen.settings.evaluation import PolicySettings
 from evergreen.training.chunks import Chunks
-from evergreen.training.dataset import TrainingSet, write_training_set
+from evergreen.training.dataset import HOLDOUT, StoredColumns, TrainingSet, write_training_set
 from evergreen.training.dates import TrainingDates
 from evergreen.training.provenance import code_digest, lock_digest, revision, settings_digest
 from evergreen.training.spec import TrainingSetRef, TrainSpec
@@ -39,6 +39,9 @@ from evergreen.training.splits import Split
 
 GPU_TOLERANCE = 0.005
 """Greatest mean difference of probabilities, and greatest difference of a figure, where a GPU trained."""
+CIRCUMSTANCES = {"code": "code_digest", "packages": "lock_digest", "settings": "settings_digest"}
+"""What may explain a difference, and the registry's tag for it."""
+
 SAME_FIGURE = 1e-9  # relative: another order of a sum, as another version of NumPy may take it
 
 Train = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
@@ -91,7 +94,9 @@ class Reproduction:
                 raise ReproductionError(f"version {self.version} is not reproduced: {_told(line)}{self._why()}")
 
     def _why(self) -> str:
-        changed = [line.what for line in self.comparisons if line.outcome is Outcome.CHANGED]
+        changed = [
+            line.what for line in self.comparisons if line.outcome is Outcome.CHANGED and line.what in CIRCUMSTANCES
+        ]
         if not changed:
             return ". Code, packages and settings are those of then: data or artefacts were altered"
         then = f"it was made from commit {self.revision}" if self.revision else "its commit is not known"
@@ -214,12 +219,9 @@ def _check_files(lake: Lake, versions: Mapping[str, int]) -> None:
 
 
 def _circumstances(settings: Settings, recorded: Recorded) -> Iterator[Comparison]:
-    now = {
-        "code": ("code_digest", code_digest()),
-        "packages": ("lock_digest", lock_digest()),
-        "settings": ("settings_digest", settings_digest(settings)),
-    }
-    for what, (tag, digest) in now.items():
+    now = {"code": code_digest(), "packages": lock_digest(), "settings": settings_digest(settings)}
+    for what, tag in CIRCUMSTANCES.items():
+        digest = now[what]
         then = recorded.tags.get(tag, "")
         outcome = Outcome.EQUAL if then == digest else Outcome.CHANGED if then else Outcome.UNKNOWN
         yield Comparison(what, then, digest, outcome)
@@ -240,8 +242,8 @@ def _kept_files(settings: Settings, recorded: Recorded) -> Iterator[Comparison]:
 
 
 def _data(recorded: Recorded, training_set: TrainingSet) -> Iterator[Comparison]:
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(recorded.versions.items()))
-    yield Comparison("tables", versions, versions, Outcome.EQUAL, "read at these versions")
+    versions = [f"{name} {version}" for name, version in sorted(recorded.versions.items())]
+    yield Comparison("tables", f"{len(versions)} pinned", "read as pinned", Outcome.EQUAL, ", ".join(versions))
     if recorded.manifest:
         then, now = recorded.manifest["content"], training_set.manifest["content"]
         for name in sorted({*then["digests"], *now["digests"]}):
@@ -253,6 +255,8 @@ def _data(recorded: Recorded, training_set: TrainingSet) -> Iterator[Comparison]
         if others:
             yield Comparison("training set's content", "", "", Outcome.DIFFERENT, f"other {', '.join(others)}")
         for name, sha256 in sorted(recorded.manifest["files"].items()):
+            if then["digests"].get(name) != now["digests"].get(name):
+                continue
             seen = training_set.manifest["files"].get(name, "")
             outcome = Outcome.EQUAL if sha256 == seen else Outcome.CHANGED
             yield Comparison(
@@ -283,9 +287,9 @@ def _artefact(
 def _on_holdout(
     settings: Settings, recorded: Recorded, rebuilt: Bundle, training_set: TrainingSet, on_gpu: bool
 ) -> Iterator[Comparison]:
-    frame = holdout_frame(training_set)
-    scores = score_holdout(rebuilt, frame)
-    gap = np.abs(scores.probabilities - score_holdout(recorded.bundle, frame).probabilities)
+    holdout = StoredColumns(training_set.file(HOLDOUT))
+    probabilities = rebuilt.predict(holdout)
+    gap = np.abs(probabilities - recorded.bundle.predict(holdout))
     outcome = Outcome.EQUAL if not gap.any() else Outcome.WITHIN_TOLERANCE
     if gap.mean() > (GPU_TOLERANCE if on_gpu else 0):
         outcome = Outcome.DIFFERENT
@@ -296,6 +300,7 @@ def _on_holdout(
         return
     evaluation = recorded.evidence["evaluation"]
     policy = PolicySettings.model_validate(evaluation["policy"])
+    scores = Scores(holdout["customer_id"], holdout["product_id"], holdout.labels(), probabilities, {})
     figures = measure(scores, settings.evaluation.model_copy(update={"policy": policy}))
     for name, value in figures.items():
         then = evaluation["metrics"].get(name, {}).get("value")

@@ -40,6 +40,9 @@ def newest_outcome(settings: Settings, model: str, day: date, *, but: str = "") 
         model: name of the model.
         day: newest day of data of the training.
         but: name of a study that does not count.
+
+    Raises:
+        TrainingError: an outcome cannot be read.
     """
     found = [one for one in _outcomes(settings, model) if one["day"] <= str(day) and one["study"] != but]
     return max(found, key=lambda one: (one["day"], one["finished_at"]), default=None)
@@ -75,6 +78,9 @@ def good_enough(document: Mapping[str, Any], margin: float) -> bool:
 
 def _outcomes(settings: Settings, model: str) -> Iterator[dict[str, Any]]:
     for file in (search_folder(settings, model) / "outcomes").glob("*.json"):
-        document = json.loads(file.read_text())
+        try:
+            document = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"outcome {file} cannot be read, must be JSON: {error}; remove it") from None
         if document.get("format") == FORMAT:
             yield document

@@ -15,6 +15,8 @@ BENCHES = {
     "features": "evergreen.jobs.bench_features",
     "dag-parse": "evergreen_airflow.benchmarks",
     "online-store": "evergreen.jobs.bench_online_store",
+    "explain": "evergreen.jobs.bench_explain",
+    "training": "evergreen.jobs.bench_training",
 }
 
 

@@ -81,9 +81,14 @@ class Preprocessor:
                 numbers[name] = _fit_number(as_float32(columns[name]), plan.cap_quantile)
         return cls(plan, features, numbers, vocabularies)
 
-    def transform(self, columns: Columns, rows: int) -> npt.NDArray[np.float32]:
-        """The matrix of `rows` rows, float32[rows, len(names)], C order. A category that was never seen is unknown."""
-        matrix = np.empty((rows, len(self.names)), np.float32)
+    def transform(
+        self, columns: Columns, rows: int, out: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """The matrix of `rows` rows, float32[rows, len(names)], C order. A category that was never seen is unknown.
+
+        `out` is filled and given back where it is given: a mapped file, for a table that the memory does not hold.
+        """
+        matrix = np.empty((rows, len(self.names)), np.float32) if out is None else out
         at = 0
         for name, kind in self.features:
             width = len(self._names_of(name, kind))

@@ -160,7 +160,8 @@ class StoredColumns(Mapping[str, npt.NDArray[Any]]):
     def take(self, rows: npt.NDArray[np.int64]) -> StoredColumns:
         """The same columns, of these rows alone."""
         taken = copy(self)
-        taken._chosen, taken.rows = rows, len(rows)
+        taken._chosen = rows if self._chosen is None else self._chosen[rows]
+        taken.rows = len(rows)
         return taken
 
     def __iter__(self) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,11 +13,14 @@ import numpy.typing as npt
 from evergreen.errors import TrainingError
 from evergreen.models.bundle import make_manifest, save_bundle
 from evergreen.models.calibration import BetaCalibration
-from evergreen.models.candidate import Resumable, Sample, Work, candidate_class
+from evergreen.models.candidate import Matrix, Resumable, Sample, Work, candidate_class
 from evergreen.models.preprocessing import FeatureKind, Preprocessor
+from evergreen.settings.machine import this_machine
 from evergreen.training.dataset import INNER, TRAIN, StoredColumns, TrainingSet
 from evergreen.training.spec import TrainSpec
 from evergreen.training.splits import Split
+
+MEMORY_SHARE = 0.4  # of the machine's memory that the preprocessed rows may take; a model may need them twice
 
 
 def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any]:
@@ -54,7 +58,7 @@ def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any
     read = stored if rows is None else stored.take(rows)
     preprocessor = Preprocessor.fit(model.plan, features, read)
     chosen = labels if rows is None else labels[rows]
-    train_sample = Sample(preprocessor.transform(read, read.rows), chosen, preprocessor.names)
+    train_sample = Sample(_matrix(preprocessor, read, work), chosen, preprocessor.names)
     stopping = _inner(training_set, Split.EARLY_STOPPING, preprocessor)
     selection = _inner(training_set, Split.SELECTION, preprocessor)
 
@@ -108,6 +112,22 @@ def inner_metrics(labels: npt.NDArray[np.int8], probabilities: npt.NDArray[np.fl
         "base_rate": float(labels.mean()),
         "mean_probability": float(probabilities.mean()),
     }
+
+
+def _matrix(preprocessor: Preprocessor, columns: StoredColumns, work: Path | None) -> Matrix:
+    """The preprocessed rows: in memory, or, where they would take too much of it, in a mapped file among the work."""
+    held = int(MEMORY_SHARE * this_machine().memory_bytes) // (4 * len(preprocessor.names))  # rows
+    if work is None or columns.rows <= held:
+        return preprocessor.transform(columns, columns.rows)
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / f"rows-{os.getpid()}.npy"
+    shape = (columns.rows, len(preprocessor.names))
+    mapped: Matrix = np.lib.format.open_memmap(file, "w+", np.float32, shape)
+    file.unlink()  # the mapping keeps it, and nothing is left behind by who is killed
+    for start in range(0, columns.rows, max(1, held // 2)):
+        part = columns.take(np.arange(start, min(start + max(1, held // 2), columns.rows)))
+        preprocessor.transform(part, part.rows, mapped[start : start + part.rows])
+    return mapped
 
 
 def _inner(training_set: TrainingSet, split: Split, preprocessor: Preprocessor) -> Sample:

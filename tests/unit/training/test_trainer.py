@@ -16,7 +16,10 @@ from evergreen.errors import TrainingError
 from evergreen.files import file_sha256
 from evergreen.jobs.train import main
 from evergreen.models.bundle import load_bundle
+from evergreen.models.candidates.xgboost import Xgboost
 from evergreen.settings import load_settings
+from evergreen.settings.machine import Machine
+from evergreen.training import trainer
 from evergreen.training.dataset import HOLDOUT, INNER, TRAIN, StoredColumns, TrainingSet
 from evergreen.training.spec import TrainSpec, make_specs, read_spec
 from evergreen.training.splits import Split
@@ -157,6 +160,31 @@ def test_labels_that_teach_nothing_stop_the_training(labels, message, spec, trai
 
 def test_relabelling_itself_does_no_harm(spec, training_set, tmp_path):
     assert run(relabel(training_set, spec, lambda old: old), tmp_path) == 0  # control of the tests above
+
+
+def test_rows_that_the_memory_does_not_hold_come_from_a_file(spec, training_set, tmp_path, monkeypatch):
+    kept = train(TrainSpec.model_validate(spec), tmp_path / "a", tmp_path / "work")
+    monkeypatch.setattr(trainer, "this_machine", lambda: Machine(1, 12_000))
+    kinds = []
+    fit = Xgboost.fit
+
+    def spy(self, rows, *others, **more):
+        kinds.append(type(rows.matrix))
+        return fit(self, rows, *others, **more)
+
+    monkeypatch.setattr(Xgboost, "fit", spy)
+    mapped = train(TrainSpec.model_validate(spec), tmp_path / "b", tmp_path / "work")
+    assert kinds == [np.memmap]
+    assert mapped["bundle_digest"] == kept["bundle_digest"]
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_the_network_trains_on_a_file_too(spec, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(trainer, "this_machine", lambda: Machine(1, 12_000))
+    spec |= {"model": "network", "params": {"epochs": 2, "batch_rows": 64, "width": 8}}
+    result = train(TrainSpec.model_validate(spec), tmp_path / "a", tmp_path / "work")
+    assert math.isfinite(result["inner"]["log_loss"])
 
 
 @pytest.mark.fault

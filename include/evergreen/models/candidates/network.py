@@ -110,7 +110,9 @@ class NetworkCandidate:
             compiled=bool(params["compiled"]),
         )
         drawn, weights = draw(train.labels, float(params["negative_share"]), seed)
-        matrix, labels = (train.matrix, train.labels) if drawn is None else (train.matrix[drawn], train.labels[drawn])
+        matrix, labels = train.matrix, train.labels
+        if drawn is not None:
+            matrix, labels = np.asarray(matrix[drawn]), labels[drawn]
         with reproducible(), team() as members:
             torch.manual_seed(seed_of(seed, "weights"))
             network = Network(layout).to(members.device)

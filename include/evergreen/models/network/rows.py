@@ -60,10 +60,10 @@ class Rows:
 
     def take(self, indexes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Inputs, labels and weights of some rows, on the device. `indexes`: int64, where the table lies."""
-        parts = (self.inputs[indexes], self.labels[indexes], self.weights[indexes])
-        if not self.streamed:
-            return parts
-        inputs, labels, weights = (part.pin_memory().to(self.device, non_blocking=True) for part in parts)
+        inputs, labels, weights = (part.index_select(0, indexes) for part in (self.inputs, self.labels, self.weights))
+        if self.streamed:
+            parts = (inputs, labels, weights)
+            inputs, labels, weights = (part.pin_memory().to(self.device, non_blocking=True) for part in parts)
         return inputs, labels, weights
 
     def order(self, seed: int) -> torch.Tensor:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from evergreen.errors import BundleError, TrainingError
 from evergreen.lake.digest import digest_json
 from evergreen.models.candidate import Labels, Matrix, Rows, Sample, Work
+from evergreen.models.contributions import Contributions
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
 
@@ -144,6 +145,13 @@ class NetworkCandidate:
 
         assert self.network is not None, "fit or load comes first"
         return scores(self.network, matrix)
+
+    def contributions(self, matrix: Matrix, background: Matrix) -> Contributions:
+        """Integrated gradients of the log-odds, from the background's mean on."""
+        from evergreen.models.network.attribution import contributions
+
+        assert self.network is not None, "fit or load comes first"
+        return contributions(self.network, matrix, background)
 
     def save(self, folder: Path) -> None:
         """Writes the weights as safetensors and what the graph is built from as JSON."""

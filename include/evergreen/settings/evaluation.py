@@ -16,6 +16,7 @@ from evergreen.settings.checks import (
     PoisoningSettings,
     RobustnessSettings,
 )
+from evergreen.settings.explanations import ExplanationSettings
 
 
 class ContactRule(StrEnum):
@@ -111,6 +112,7 @@ class EvaluationSettings(Section):
     slices: SliceSettings = Field(default_factory=SliceSettings)
     floors: FloorSettings = Field(default_factory=FloorSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
+    explanations: ExplanationSettings = Field(default_factory=ExplanationSettings)
     behaviour: BehaviourSettings = Field(default_factory=BehaviourSettings)
     robustness: RobustnessSettings = Field(default_factory=RobustnessSettings)
     fairness: FairnessSettings = Field(default_factory=FairnessSettings)

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergreen.evaluation.charts import Axis, Frame, Line, calibration_chart, line_chart, whisker
+from evergreen.evaluation.charts import (
+    Axis,
+    Frame,
+    Line,
+    calibration_chart,
+    heat_map,
+    line_chart,
+    scatter_chart,
+    whisker,
+)
 
 
 @given(st.floats(1e-6, 1e6))
@@ -35,3 +44,25 @@ def test_a_bin_without_an_interval_is_a_bare_dot() -> None:
 def test_a_bar_is_empty_where_the_figure_is_not_defined() -> None:
     assert whisker({"value": None, "low": None, "high": None}, 0.0, 1.0) == ""
     assert whisker({"value": 0.5, "low": 0.4, "high": 0.6}, 0.0, 1.0, 0.5).count("<line") == 2
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
+def test_an_axis_may_begin_anywhere(low: float, length: float) -> None:
+    axis = Axis("x", low + length, low)
+    assert axis.ticks[0] <= low + axis.step * 0.01
+    assert axis.ticks[-1] >= low + length - axis.step * 0.01
+    assert 4 <= len(axis.ticks) <= 11
+
+
+def test_dots_beyond_the_axes_are_left_out() -> None:
+    chart = scatter_chart(Frame(Axis("x", 10.0), Axis("y", 1.0, -1.0)), [(1, 0.5), (99, 0.5), (2, -3.0)])
+    assert chart.count("<circle") == 1
+    assert chart.count("guide") == 1
+
+
+def test_a_cell_is_the_darker_the_higher() -> None:
+    chart = heat_map(["a<b>", 2.0], [1.0, 2.0, 3.0], [[0.0, 0.1, 0.2], [0.3, 0.4, 0.5]], "both")
+    shades = [float(part.split('"')[0]) for part in chart.split('fill-opacity="')[1:]]
+    assert shades == sorted(shades)
+    assert len(shades) == 6
+    assert "a&lt;b&gt;" in chart

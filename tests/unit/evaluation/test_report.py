@@ -76,6 +76,23 @@ def test_the_calibration_curve_holds_all_pairs(evaluation: dict, scores: Scores)
     assert all(bin["low"] <= bin["bought"] <= bin["high"] for bin in curve)
 
 
+def test_the_campaign_curves_are_counted_from_the_top(evaluation: dict, scores: Scores, quick) -> None:
+    curves = evaluation["curves"]["model"]
+    order = np.argsort(-scores.probabilities)
+    found = np.cumsum(scores.labels[order])
+    policy, customers = quick.policy, len(set(scores.customer_ids))
+    for share, reached in curves["gain"][1:]:
+        assert reached == pytest.approx(found[round(share * len(scores)) - 1] / found[-1], abs=1e-4)
+    for share, lift in curves["lift"]:
+        assert lift == pytest.approx(found[round(share * len(scores)) - 1] / found[-1] / share, rel=1e-3)
+    for share, profit in curves["profit"][1:]:
+        contacts = round(share * len(scores))
+        earned = found[contacts - 1] * policy.margin_per_conversion - contacts * policy.cost_per_contact
+        assert profit == pytest.approx(earned * 1000 / customers, rel=1e-3, abs=1)
+    assert curves["lift"][-1] == [1.0, 1.0]
+    assert curves["gain"][0] == curves["profit"][0] == [0.0, 0.0]
+
+
 def test_heuristics_on_other_pairs_are_refused(scores: Scores, quick) -> None:
     with pytest.raises(EvaluationError, match="score the same holdout"):
         evaluate(scores, quick, {"frequency": scores.take(np.arange(10))})
@@ -158,6 +175,68 @@ def test_the_page_says_what_the_evaluation_says(page: str, evaluation: dict) -> 
     for row in evaluation["readiness"]["rows"]:
         assert row["observed"] in page
     assert '<td class="better">better</td>' in page
+
+
+EXPLANATIONS = {
+    "method": "TreeSHAP, exact",
+    "space": "log-odds before calibration",
+    "rows": 300,
+    "global": [{"feature": f"feature <{n}>", "mean_abs": 0.1, "share": 0.05, "rank": n} for n in range(1, 21)],
+    "additivity": {"max_error": 1e-7, "averaging_gap": 0.1, "rows": 300},
+    "random_probe": {"rank": 82, "of": 134, "share": 0.0015},
+    "dependence": [
+        {
+            "feature": "pair_recency_days", "kind": "number", "dots": [[1.0, 0.2], [9.0, -0.2]],
+            "partial_dependence": [[1.0, 0.1], [9.0, 0.05]], "ale": [[1.0, 0.02], [9.0, -0.02]],
+        },
+        {"feature": "gone", "kind": "number", "dots": [], "partial_dependence": [], "ale": []},
+        {"feature": "country", "kind": "category", "dots": [], "partial_dependence": [["France", 0.1]], "ale": []},
+    ],
+    "interactions": [
+        {
+            "features": ["one", "two"], "strength": 0.3,
+            "x": [1.0, 2.0], "y": ["a", "b"], "surface": [[0.0, 1.0], [1.0, 0.0]],
+        },
+        {"features": ["one", "three"], "strength": 0.0, "x": [1.0], "y": [1.0], "surface": [[0.0]]},
+    ],
+    "examples": [
+        {
+            "customer_id": "12583", "product_id": "22423", "probability": 0.7,
+            "reasons": [
+                {"text": "bought every 14 days, last 12 days ago", "raises": True},
+                {"text": "costs 10% more than last paid", "raises": False},
+            ],
+        }
+    ],
+}  # fmt: skip
+DRIFT = {
+    "verdict": "drifted", "reason": "61% of the columns", "share_drifted": 0.61,
+    "reference": "the champion's training data",
+    "prediction": {"statistic": 0.31, "threshold": 0.2},
+    "columns": [{"column": "pair_recency_days", "test": "psi", "statistic": 0.5, "threshold": 0.2, "drifted": True}],
+}  # fmt: skip
+
+
+def test_the_page_tells_why_and_what_was_decided(evaluation: dict, tmp_path: Path) -> None:
+    gates = [
+        {"name": "data_quality", "status": "passed", "observed": {"features": True, "share": 0.12345}, "reason": ""},
+        {"name": "leakage", "status": "failed", "observed": None, "reason": "roc_auc is 0.99 <script>"},
+    ]
+    page = write_html(
+        evaluation, tmp_path / "page.html", verdict=("reject", ["leakage: roc_auc is 0.99"]), gates=gates, drift=DRIFT,
+        explanations=EXPLANATIONS,
+    ).read_text()  # fmt: skip
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    for said in (
+        'class="verdict reject"', "features yes, share 0.1235", "61 % of the columns", "82 of 134", "feature &lt;1&gt;",
+        "and 5 more features", "bought every 14 days, last 12 days ago", "one (across) with two (upwards): 0.30",
+    ):  # fmt: skip
+        assert said in page, said
+    assert "one (across) with three" not in page, "what adds up is no interaction"
+    assert "<script" not in page
+    assert not re.search(r"https?://|nan", page)
 
 
 def test_without_a_champion_the_page_says_so(evaluation: dict, tmp_path: Path) -> None:

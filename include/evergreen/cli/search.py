@@ -18,6 +18,7 @@ from evergreen.cli.options import AsJson
 from evergreen.errors import TrainingError
 from evergreen.settings import load_settings
 from evergreen.settings.search import SearchSettings, Strategy
+from evergreen.training.search.workers import THREADS
 
 if TYPE_CHECKING:
     from evergreen.settings import Settings
@@ -64,7 +65,7 @@ def search(
     chosen = budget(settings.training.search, changed)
     folder = training_set or newest_training_set(settings)
     threads = str(max(1, settings.training.trainer_threads // chosen.parallel))
-    os.environ |= {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}  # read when the libraries are loaded
+    os.environ |= dict.fromkeys(THREADS, threads)  # read when the libraries are loaded
     from evergreen.training.search.study import run_search
 
     outcome = run_search(settings, folder, model, search=chosen, say=lambda line: progress_console.print(escape(line)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evergreen.jobs.entry import run_job
 from evergreen.settings import load_settings
+from evergreen.training.search.workers import THREADS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings()
         threads = max(1, settings.training.trainer_threads // settings.training.search.parallel)
         # Read by OpenMP and BLAS when they are loaded, which is with the search.
-        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+        os.environ |= dict.fromkeys(THREADS, str(threads))
         from evergreen.training.search.study import run_search
 
         return run_search(settings, given.training_set, given.model, digest=given.digest, say=_say)

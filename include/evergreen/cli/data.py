@@ -54,8 +54,23 @@ def features(
         console.print(f"{len(found):,} pairs as of {as_of}, {len(found.columns)} columns: {out}", soft_wrap=True)
 
 
-def score(as_of: AsOf, out: OutFile, as_json: AsJson = False) -> None:
+def score(
+    as_of: AsOf,
+    out: OutFile,
+    reasons: Annotated[
+        int,
+        typer.Option(
+            "--reasons",
+            min=0,
+            max=10,
+            metavar="N",
+            help="Add a column with N reasons of each customer's best products.",
+        ),
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
     """Write the champion's ranked predictions: customer_id, product_id, probability, rank, model_version."""
+    from evergreen.evaluation.explanations.predictions import with_reasons
     from evergreen.lake import Lake
     from evergreen.models.scoring import publish_predictions, read_predictions, write_predictions
     from evergreen.promotion.deployment import load_champion
@@ -65,6 +80,8 @@ def score(as_of: AsOf, out: OutFile, as_json: AsJson = False) -> None:
     ensure_features(settings, as_of - timedelta(days=1))
     published = publish_predictions(settings, as_of, bundle, model_version=champion.version)
     rows = read_predictions(Lake(settings.lake_path), as_of)
+    if reasons:
+        rows = with_reasons(settings, as_of, bundle, rows, reasons)
     write_predictions(rows, out)
     if as_json:
         print_json(published | {"out": str(out), "rows": rows.num_rows})

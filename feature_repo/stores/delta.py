@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from feast import type_map
@@ -212,9 +213,12 @@ class DeltaOfflineStore(OfflineStore):
 
         def run() -> pa.Table:
             entities = pa.Table.from_pandas(entity_df, preserve_index=False)
+            labels = entities.select(sorted({name for join in joins for name in join.keys.values()}))
+            labels = labels.append_column(ROW, pa.array(np.arange(len(at)))).append_column(AT, pa.array(at))
             with closing(_connect(config)) as connection:
+                connection.register("labels", labels)
                 for join in joins:
-                    found = join.run(connection, config, entity_df, at, filter_by_created_timestamp)
+                    found = join.run(connection, config, at, filter_by_created_timestamp)
                     for name in found.column_names:
                         entities = entities.append_column(name, found[name])
             return entities
@@ -298,24 +302,19 @@ class _ViewJoin:
             view.ttl or None,
         )
 
-    def run(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        config: RepoConfig,
-        entities: pd.DataFrame,
-        at: pd.Series,
-        cut: bool,
-    ) -> pa.Table:
-        """The view's columns, one row a label row, in their order; nulls where nothing matches."""
-        labels = pa.table(
-            {name: pa.array(entities[column], from_pandas=True) for name, column in self.keys.items()}
-            | {ROW: pa.array(range(len(entities)), pa.int64()), AT: pa.array(at, pa.int64())}
-        )
+    def run(self, connection: duckdb.DuckDBPyConnection, config: RepoConfig, at: pd.Series, cut: bool) -> pa.Table:
+        """The view's columns, one row a label row, in their order; nulls where nothing matches.
+
+        Args:
+            connection: knows the label rows as `labels`.
+            config: where the lake is.
+            at: the label rows' times, epoch microseconds.
+            cut: only rows that were created by the label's time.
+        """
         last = _instant(int(at.max())) if len(at) else EPOCH
         first = _instant(int(at.min())) - self.ttl if self.ttl and len(at) else None
         table = _open(config, self.source)
         created = self.source.created_timestamp_column
-        connection.register("labels", labels)
         rows = _select(
             connection,
             table,
@@ -324,35 +323,40 @@ class _ViewJoin:
             (first, last),
             newest_of=[*self.keys, SEEN] if created and not cut else [],
         )
-        taken = [f"found.{_quote(old)} AS {_quote(new)}" for old, new in self.columns.items()]
-        joined = self._newest_created_by_then(rows) if cut and created else self._newest(rows)
-        found = connection.sql(
-            f"WITH found AS ({joined}) SELECT {', '.join([f'labels.{ROW}', *taken])} "
-            f"FROM labels LEFT JOIN found ON labels.{ROW} = found.{ROW} ORDER BY labels.{ROW}"
-        ).to_arrow_table()
-        if found.num_rows != len(entities):
+        query = self._newest_created_by_then(rows) if cut and created else self._newest(rows)
+        found = connection.sql(f"{query} ORDER BY labels.{ROW}").to_arrow_table()
+        if found.num_rows != len(at):
             raise FeatureStoreError(
-                f"{self.source.table}: {len(entities)} label rows went into the join, {found.num_rows} came out"
+                f"{self.source.table}: {len(at)} label rows went into the join, {found.num_rows} came out"
             )
-        return found.drop_columns([ROW])
+        return found
 
     def _newest(self, rows: str) -> str:
         """The newest row at or before the label, then the TTL: if the newest is too old, then so are all others."""
-        within = f" WHERE labels.{AT} - rows.{SEEN} <= {self.ttl // MICROSECOND}" if self.ttl else ""
-        equal = " AND ".join(f"labels.{_quote(key)} = rows.{_quote(key)}" for key in self.keys)
-        on = f"{equal} AND labels.{AT} >= rows.{SEEN}"
-        return f"SELECT labels.{ROW}, rows.* FROM labels ASOF JOIN ({rows}) AS rows ON {on}{within}"
+        taken = [
+            f"CASE WHEN {self._within} THEN rows.{_quote(old)} END AS {_quote(new)}"
+            for old, new in self.columns.items()
+        ]
+        on = f"{self._equal} AND labels.{AT} >= rows.{SEEN}"
+        return f"SELECT {', '.join(taken)} FROM labels ASOF LEFT JOIN ({rows}) AS rows ON {on}"
 
     def _newest_created_by_then(self, rows: str) -> str:
         """The same over rows that existed by the label's time, which no ASOF join can say: it takes one inequality."""
-        equal = [f"labels.{_quote(key)} = rows.{_quote(key)}" for key in self.keys]
-        bounds = [f"rows.{SEEN} <= labels.{AT}", f"rows.{CREATED} <= labels.{AT}"]
-        within = [f"labels.{AT} - rows.{SEEN} <= {self.ttl // MICROSECOND}"] if self.ttl else []
-        on = " AND ".join([*equal, *bounds, *within])
-        return (
-            f"SELECT labels.{ROW}, rows.* FROM labels JOIN ({rows}) AS rows ON {on} "
+        bounds = [f"rows.{SEEN} <= labels.{AT}", f"rows.{CREATED} <= labels.{AT}", self._within]
+        found = (
+            f"SELECT labels.{ROW}, rows.* FROM labels JOIN ({rows}) AS rows ON {' AND '.join([self._equal, *bounds])} "
             f"QUALIFY row_number() OVER (PARTITION BY labels.{ROW} ORDER BY {SEEN} DESC, {CREATED} DESC) = 1"
         )
+        taken = [f"found.{_quote(old)} AS {_quote(new)}" for old, new in self.columns.items()]
+        return f"SELECT {', '.join(taken)} FROM labels LEFT JOIN ({found}) AS found ON labels.{ROW} = found.{ROW}"
+
+    @property
+    def _equal(self) -> str:
+        return " AND ".join(f"labels.{_quote(label)} = rows.{_quote(key)}" for key, label in self.keys.items())
+
+    @property
+    def _within(self) -> str:
+        return f"labels.{AT} - rows.{SEEN} <= {self.ttl // MICROSECOND}" if self.ttl else f"rows.{SEEN} IS NOT NULL"
 
 
 def _pull(

@@ -73,7 +73,7 @@ def search(
     if as_json:
         print_json(outcome)
     else:
-        show(outcome)
+        show(settings, outcome)
 
 
 def budget(search: SearchSettings, changed: Mapping[str, Any]) -> SearchSettings:
@@ -111,8 +111,10 @@ def newest_training_set(settings: Settings) -> Path:
     return max(found)[2]
 
 
-def show(outcome: Mapping[str, Any]) -> None:
+def show(settings: Settings, outcome: Mapping[str, Any]) -> None:
     """The trials that came far enough, best first, and what that means."""
+    from evergreen.training.search.outcome import why_not_used  # pandas: not needed to list commands
+
     metric = str(outcome["metric"])
     complete = [one for one in outcome["table"] if one["state"] == "complete"]
     complete.sort(key=lambda one: (one["value"] if outcome["lower_is_better"] else -one["value"], one["number"]))
@@ -131,20 +133,22 @@ def show(outcome: Mapping[str, Any]) -> None:
         f"{counts['complete']} complete, {counts['pruned']} pruned and {counts['failed']} failed of "
         f"{counts['wanted']} trials in {seconds(outcome['seconds'])}"
     )
-    used = "the next training uses it" if outcome["beats_default"] else "the defaults stay"
-    console.print(
-        f"the best gains {outcome['gain']:.4f} on the defaults, at least {outcome['margin']:g} is asked for: {used}",
-        soft_wrap=True,
+    why_not = why_not_used(settings, outcome)
+    used = (
+        f"the best is not used: {why_not}"
+        if why_not
+        else f"gain {outcome['gain']:.4f}: the next training uses the best"
     )
+    console.print(used, soft_wrap=True)
 
 
 def _track(settings: Settings, outcome: Mapping[str, Any]) -> None:
     """MLflow is for people to look at: where it does not answer the search is good all the same."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # a new database is told at length
     from mlflow.exceptions import MlflowException
 
     from evergreen.training.search.tracking import log_search
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # a new database is told at length
     try:
         log_search(settings, outcome)
     except MlflowException as error:

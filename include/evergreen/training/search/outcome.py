@@ -57,18 +57,32 @@ def params_of(settings: Settings, model: str, given: Mapping[str, Value], day: d
         given: parameters of the candidate's entry in the settings; where there is one, no search is asked.
         day: newest day of data of the training.
     """
-    search = settings.training.search
-    if given or not search.use_best:
+    if given or not settings.training.search.use_best:
         return dict(given)
     found = newest_outcome(settings, model, day)
-    if found is None or found["metric"] != settings.training.primary_metric or not good_enough(found, search.margin):
-        return {}
-    best: dict[str, Value] = found["best"]["params"]
+    return {} if found is None or why_not_used(settings, found) else dict(found["best"]["params"])
+
+
+def why_not_used(settings: Settings, document: Mapping[str, Any]) -> str:
+    """Why a training does not take the best of a search; empty where it does."""
+    search, metric = settings.training.search, settings.training.primary_metric
+    model, best = str(document["model"]), document["best"]
+    if not search.use_best:
+        return "settings.training.search.use_best is false"
+    if document["metric"] != metric:
+        return f"it judged by {document['metric']}, candidates are chosen by {metric.value}"
+    if document["customers_share"] < search.customers_share:
+        return (
+            f"it read {document['customers_share']:.0%} of the customers, settings.training.search.customers_share "
+            f"asks for {search.customers_share:.0%}: what is best for few rows need not be for many"
+        )
+    if not good_enough(document, search.margin):
+        return f"it gains {document['gain']:.4f} on the defaults, at least {search.margin:g} is asked for"
     try:
-        resolve(model, best, candidate_class(model).ranges)
-    except TrainingError:  # the model's ranges are others by now
-        return {}
-    return best
+        resolve(model, best["params"], candidate_class(model).ranges)
+    except TrainingError as error:  # the model's ranges are others by now
+        return str(error)
+    return ""
 
 
 def good_enough(document: Mapping[str, Any], margin: float) -> bool:

@@ -177,6 +177,7 @@ class _Search:
             "default": _told(default),
             "gain": gain,
             "margin": self.search.margin,
+            "customers_share": self.search.customers_share,
             "trials": {
                 "complete": states.count("COMPLETE"), "pruned": states.count("PRUNED"), "failed": states.count("FAIL"),
                 "wanted": min(self.search.trials, len(self.grid) or self.search.trials),

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from evergreen.errors import TrainingError
-from evergreen.training.search.outcome import good_enough, keep_outcome, newest_outcome, params_of
+from evergreen.training.search.outcome import good_enough, keep_outcome, newest_outcome, params_of, why_not_used
 from evergreen.training.spec import TrainSpec, make_specs
 
 DAY = date(2024, 6, 13)
@@ -22,6 +22,7 @@ def outcome(**changes) -> dict:
         "default": {"number": 0, "value": 0.2},
         "best": {"number": 4, "value": 0.21, "params": BEST},
         "gain": 0.01,
+        "customers_share": 1.0,
         "finished_at": "2024-06-14T00:00:00+00:00",
     }
     return {**found, **changes}
@@ -51,6 +52,7 @@ def test_a_spec_carries_the_best_and_its_digest_tells(settings, made_set):
         pytest.param({"metric": "log_loss"}, id="is best by another metric"),
         pytest.param({"best": {"number": 4, "value": 0.3, "params": {"depth": 5}}}, id="has an unknown parameter"),
         pytest.param({"best": {"number": 4, "value": 0.3, "params": {"max_depth": 50}}}, id="is out of range"),
+        pytest.param({"customers_share": 0.3}, id="has read too few customers"),
         pytest.param({"format": "another/1"}, id="is of another format"),
     ],
 )
@@ -66,6 +68,8 @@ def test_parameters_in_the_settings_win(searched):
     assert params_of(settings, "xgboost", {}, DAY) == BEST
     assert params_of(searched(use_best=False), "xgboost", {}, DAY) == {}
     assert params_of(searched(margin=0.02), "xgboost", {}, DAY) == {}
+    keep_outcome(settings, outcome(customers_share=0.3))
+    assert params_of(searched(customers_share=0.3), "xgboost", {}, DAY) == BEST  # as the settings ask
 
 
 def test_the_newest_day_counts_and_on_one_day_the_last_search(settings):
@@ -80,6 +84,15 @@ def test_the_newest_day_counts_and_on_one_day_the_last_search(settings):
     assert but["study"] == "xgboost-first"
     assert newest_outcome(settings, "xgboost", date(2024, 6, 11)) is None
     assert newest_outcome(settings, "lightgbm", DAY) is None
+
+
+def test_the_reason_is_in_words(settings, searched):
+    assert why_not_used(settings, outcome()) == ""
+    assert (
+        why_not_used(settings, outcome(gain=0.0005)) == "it gains 0.0005 on the defaults, at least 0.001 is asked for"
+    )
+    assert "it read 30% of the customers" in why_not_used(settings, outcome(customers_share=0.3))
+    assert why_not_used(searched(use_best=False), outcome()) == "settings.training.search.use_best is false"
 
 
 def test_the_margin_is_a_gain_that_is_enough():

@@ -247,3 +247,9 @@ def test_real_trials_in_processes_of_their_own(searched, made_set):
     found = run_search(settings, made_set.folder, "xgboost", say=lines.append)
     assert found["trials"]["complete"] == 3
     assert [line.split(",")[0] for line in lines] == [f"trial {number} of 3" for number in (1, 2, 3)]
+
+
+def test_hyperband_prunes_too(find):
+    counts = find(trials=12, pruning="hyperband")["trials"]
+    assert counts["complete"] + counts["pruned"] == 12
+    assert counts["pruned"] > 0

@@ -60,25 +60,24 @@ def bench(training_set: Path | None, bundle: Path | None, rows: int, settings: S
             float(np.abs(ours[at : at + PEER_ROWS_A_TIME] - peer[at : at + PEER_ROWS_A_TIME]).max()) for at in blocks
         )
     return {
-        "command": " ".join(
-            [
-                "python -m evergreen.jobs.bench_explain",
-                f"--rows {rows}",
-                *(["--training-set DIR"] if training_set else []),
-            ]
-        ),
+        "command": _command(rows, training_set, bundle),
         "rows": rows,
         "data": json.loads((folder / "manifest.json").read_text())["content"]["holdout"],
         "model": model,
         "sides": sides,
         "faster": round(sides[PEER]["cpu_seconds"] / sides[OURS]["cpu_seconds"], 1),
-        "faster_by_the_clock": round(sides[PEER]["wall_seconds"] / sides[OURS]["wall_seconds"], 1),
         "largest_difference": largest,
         "equal": largest <= TOLERANCE,
         "threads": 1,
         "versions": {name: version(name) for name in ("shap", "xgboost", "numpy")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def _command(rows: int, training_set: Path | None, bundle: Path | None) -> str:
+    """How to do it again; folders of this machine are not told."""
+    places = [f"--{name} DIR" for name, given in (("training-set", training_set), ("bundle", bundle)) if given]
+    return " ".join(["python -m evergreen.jobs.bench_explain", f"--rows {rows}", *places])
 
 
 def explain_side(side: str, work: Path) -> dict[str, float]:

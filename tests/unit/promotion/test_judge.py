@@ -16,7 +16,9 @@ import pytest
 from mlflow import MlflowClient
 
 from evergreen.errors import BundleError, LedgerError, PromotionRefusedError, TrainingError
+from evergreen.files import file_sha256
 from evergreen.lake import Lake, begin, publish, release, seal, stage_days
+from evergreen.lake.digest import digest_json
 from evergreen.lake.staging import new_attempt
 from evergreen.promotion import approvals, champion, deployment, judge
 from evergreen.promotion.champion import Champion
@@ -24,7 +26,7 @@ from evergreen.promotion.evidence import load_evidence, save_evidence
 from evergreen.promotion.judge import UNCHANGED, challenger_of, drift_of, judge_challenger
 from evergreen.promotion.ledger import Entry, Ledger
 from evergreen.promotion.lineage import Origin, lineage, origin
-from evergreen.promotion.registry_mirror import Mirror, detect_tampering, look, mirror_champion
+from evergreen.promotion.registry_mirror import Mirror, attach_reports, detect_tampering, look, mirror_champion
 from evergreen.promotion.rollback import rollback
 from evergreen.promotion.subjects import holdout_frame, open_subject, score_champion, stored_training_set
 from evergreen.quality.reports import REPORT, report_folder
@@ -49,6 +51,7 @@ RELAXED = {
             "calibration_error_share": 2.0,
         },
         "slices": {"min_pairs": 100, "min_positives": 10, "min_customers": 10},
+        "explanations": {"rows": 200, "background_rows": 30, "probe_rows": 2_000},
         "drift": {"report_rows": 100, "report_columns": 2, "prediction_psi_threshold": 1.0},
         # few and short trees over three columns: ties abound, and what was just bought is not due yet
         "behaviour": {"min_weekly_first": 0.01, "max_direction_loss": 1.0},
@@ -272,6 +275,31 @@ def test_the_evidence_names_all_that_the_verdict_came_from(
     text = json.dumps(document)
     assert str(world.home_path) not in text
     assert "seconds" not in text
+
+
+def test_card_and_explanations_are_kept_and_named_by_their_digests(
+    world: Settings, better: dict[str, Any], drift: dict[str, Any]
+) -> None:
+    judged = judge_challenger(world, better, drift=drift)
+    document = load_evidence(world, judged["evidence_digest"]).document
+    folder = Path(judged["reports"]["evaluation"]).parent
+    assert file_sha256(folder / "model_card.md") == document["card"]
+    kept = json.loads((folder / "explanations.json").read_text())
+    assert digest_json(kept) == document["explanations"]["digest"]
+    assert document["explanations"]["global"] == kept["global"]
+    assert document["explanations"]["additivity"]["max_error"] < 1e-6
+    page = (folder / "evaluation.html").read_text()
+    assert document["card"][:16] in page
+    assert "Why it says so" in page
+
+    attach_reports(world, judged)
+    client = MlflowClient(world.mlflow_uri)
+    version = client.get_model_version("buy-it-again", better["version"])
+    assert version.tags["verdict"] == judged["verdict"]
+    assert version.tags["evidence_digest"] == judged["evidence_digest"]
+    assert {one.path for one in client.list_artifacts(version.run_id, "judgement")} == {
+        "judgement/evaluation.html", "judgement/model_card.html", "judgement/explanations.json",
+    }  # fmt: skip
 
 
 def test_the_same_inputs_give_the_same_evidence(world: Settings, better: dict[str, Any], drift: dict[str, Any]) -> None:

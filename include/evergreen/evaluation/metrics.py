@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,9 +14,10 @@ import pandas as pd
 from evergreen.evaluation.places import Places, ndcg_by_customer
 from evergreen.evaluation.ranking import Ranking, Segments, WeighedRanking, calibration_error
 from evergreen.evaluation.scores import Scores
-from evergreen.settings.evaluation import ContactRule, EvaluationSettings
+from evergreen.settings.evaluation import ContactRule, EvaluationSettings, PolicySettings
 
 Floats = npt.NDArray[np.float64]
+Sums = dict[str, Floats]  # by name, one number a customer
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ METRICS: dict[str, Metric] = {
 }
 TOP = 10  # the length of the list in NDCG@10 and recall@10
 RANKED = frozenset({"roc_auc", "average_precision", "average_precision_lift"})
+BY_RANK = frozenset({"roc_auc", "average_precision", "ece"})  # made from the ranking alone
+BY_LIST = frozenset({"ndcg_at_10", "recall_at_10"})
 CHUNK = 4_000_000  # numbers that a step of `Panel.measure_many` holds at a time
 
 
@@ -78,7 +81,6 @@ class Panel:
         self.customers: npt.NDArray[np.object_] = np.asarray(customers)
         self._scores = scores
         self._codes = codes.astype(np.intp)
-        self._sums = _sums(self._codes, scores, settings)
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -93,15 +95,55 @@ class Panel:
     def _segments(self) -> Segments:
         return Segments(self.ranking, self._ranked_customers, len(self.customers))
 
+    @cached_property
+    def _places(self) -> Places:
+        return Places.of(self._codes, self._scores.probabilities)
+
+    @cached_property
+    def _pairwise(self) -> Sums:
+        """Sums over each customer's pairs."""
+        labels, probabilities = self._scores.labels.astype(np.float64), self._scores.probabilities
+        policy = self.settings.policy
+        said_yes = (probabilities >= policy.decision_threshold).astype(np.float64)
+        contacted = said_yes if policy.rule is ContactRule.THRESHOLD else self._places.share_in_top(policy.top_k)
+        # Clipped as in sklearn.metrics.log_loss: a certain answer that is wrong costs 36 nats, not infinity.
+        eps = np.finfo(np.float64).eps
+        likelihood = np.clip(np.where(self._scores.labels == 1, probabilities, 1 - probabilities), eps, 1 - eps)
+        parts = {
+            "pairs": np.ones(len(labels)),
+            "positives": labels,
+            "log_loss": -np.log(likelihood),
+            "squared_error": (probabilities - labels) ** 2,
+            "true_positives": said_yes * labels,
+            "said_yes": said_yes,
+            "contacts": contacted,
+            "conversions": contacted * labels,
+            "probability": probabilities,
+        }
+        count = len(self.customers)
+        sums = {name: np.bincount(self._codes, weights=values, minlength=count) for name, values in parts.items()}
+        return {"customers": np.ones(count), **{name: values.astype(np.float64) for name, values in sums.items()}}
+
+    @cached_property
+    def _listwise(self) -> Sums:
+        """What each customer's list is worth."""
+        ndcg, recall, positives = ndcg_by_customer(self._places, self._scores.labels, TOP)
+        return {"buyers": (positives > 0).astype(float), "ndcg": ndcg, "list_recall": recall}
+
+    def _sums(self, metrics: Iterable[str]) -> Sums:
+        """What these metrics are made from; places in lists are worked out only where one of them needs that."""
+        chosen = set(metrics)
+        sums: Sums = {} if chosen <= BY_RANK else dict(self._pairwise)
+        return sums | self._listwise if chosen & BY_LIST else sums
+
     def weigh(self, customer_weights: Floats | None = None) -> WeighedRanking:
         """The ranking under a weight a customer, in the order of `customers`; none: all 1."""
         return self.ranking.weigh(None if customer_weights is None else customer_weights[self._ranked_customers])
 
     def totals(self, customer_weights: Floats | None = None) -> dict[str, float]:
         """Sums over all customers: `pairs`, `positives`, confusion counts, `contacts`, `conversions` and the like."""
-        names, matrix = self._sums
-        total = matrix.sum(axis=1) if customer_weights is None else (matrix * customer_weights).sum(axis=1)
-        return dict(zip(names, total.tolist(), strict=True))
+        weights = np.ones(len(self.customers)) if customer_weights is None else customer_weights
+        return {name: float((values * weights).sum()) for name, values in self._sums(METRICS).items()}
 
     def measure(self, customer_weights: Floats | None = None, metrics: Iterable[str] | None = None) -> dict[str, float]:
         """All metrics, or those that are named, under a weight a customer (a count of how often each was drawn).
@@ -109,12 +151,13 @@ class Panel:
         A metric that is not defined for these pairs (ROC AUC with one class, say) is NaN.
         """
         chosen = tuple(METRICS if metrics is None else metrics)
-        values = _from_sums({name: np.float64(total) for name, total in self.totals(customer_weights).items()}, self)
+        weights = np.ones(len(self.customers)) if customer_weights is None else customer_weights
+        totals: dict[str, Any] = {name: (values * weights).sum() for name, values in self._sums(chosen).items()}
         if not RANKED.isdisjoint(chosen) or "ece" in chosen:
             weighed = self.weigh(customer_weights)
-            values |= _ranked(weighed.roc_auc(), weighed.average_precision(), values["base_rate"])
-            values["ece"] = calibration_error(weighed.calibration(self.settings.calibration_bins))
-        return {name: float(values[name]) for name in chosen}
+            totals["roc_auc"], totals["average_precision"] = weighed.roc_auc(), weighed.average_precision()
+            totals["ece"] = calibration_error(weighed.calibration(self.settings.calibration_bins))
+        return {name: float(FORMULAS[name](totals, self.settings.policy)) for name in chosen}
 
     def measure_many(self, customer_weights: Floats, metrics: Iterable[str] | None = None) -> dict[str, Floats]:
         """`measure` of many weightings at a time, a hundredth of the work for each.
@@ -127,24 +170,23 @@ class Panel:
             Arrays of shape (draws,) by name.
         """
         chosen = tuple(METRICS if metrics is None else metrics)
-        names, matrix = self._sums
+        sums = self._sums(chosen)
         # einsum adds by itself; a product by BLAS would start threads, whose number can change the last bit
-        totals = np.einsum("kc,cd->kd", matrix, customer_weights)
-        values = _from_sums(dict(zip(names, totals, strict=True)), self)
+        totals: dict[str, Any] = {name: np.einsum("c,cd->d", values, customer_weights) for name, values in sums.items()}
         if not RANKED.isdisjoint(chosen):
             step = max(1, CHUNK // self._segments.size)
             parts = [
                 self._segments.rank(np.ascontiguousarray(customer_weights[:, at : at + step]))
                 for at in range(0, customer_weights.shape[1], step)
             ]
-            roc_auc, precision = (np.concatenate(part) for part in zip(*parts, strict=True))
-            values |= _ranked(roc_auc, precision, values["base_rate"])
+            ranked = (np.concatenate(part) for part in zip(*parts, strict=True))
+            totals["roc_auc"], totals["average_precision"] = ranked
         if "ece" in chosen:
             bins = self.settings.calibration_bins
-            values["ece"] = np.array(
+            totals["ece"] = np.array(
                 [calibration_error(self.weigh(weights).calibration(bins)) for weights in customer_weights.T]
             )
-        return {name: values[name] for name in chosen}
+        return {name: FORMULAS[name](totals, self.settings.policy) for name in chosen}
 
 
 def measure(scores: Scores, settings: EvaluationSettings) -> dict[str, float]:
@@ -152,65 +194,37 @@ def measure(scores: Scores, settings: EvaluationSettings) -> dict[str, float]:
     return Panel(scores, settings).measure()
 
 
-def _sums(codes: npt.NDArray[np.intp], scores: Scores, settings: EvaluationSettings) -> tuple[tuple[str, ...], Floats]:
-    """Additive parts of the metrics, one row a part, one column a customer."""
-    labels = scores.labels.astype(np.float64)
-    probabilities = scores.probabilities
-    places = Places.of(codes, probabilities)
-    said_yes = (probabilities >= settings.policy.decision_threshold).astype(np.float64)
-    contacted = (
-        said_yes if settings.policy.rule is ContactRule.THRESHOLD else places.share_in_top(settings.policy.top_k)
-    )
-    # Clipped as in sklearn.metrics.log_loss: a certain answer that is wrong costs 36 nats, not infinity.
-    eps = np.finfo(np.float64).eps
-    likelihood = np.clip(np.where(scores.labels == 1, probabilities, 1 - probabilities), eps, 1 - eps)
-    parts = {
-        "pairs": np.ones(len(labels)),
-        "positives": labels,
-        "log_loss": -np.log(likelihood),
-        "squared_error": (probabilities - labels) ** 2,
-        "true_positives": said_yes * labels,
-        "said_yes": said_yes,
-        "contacts": contacted,
-        "conversions": contacted * labels,
-        "probability": probabilities,
-    }
-    count = int(codes.max()) + 1
-    rows: dict[str, Floats] = {
-        name: np.bincount(codes, weights=values, minlength=count).astype(np.float64) for name, values in parts.items()
-    }
-    ndcg, recall, positives = ndcg_by_customer(places, scores.labels, TOP)
-    rows |= {"customers": np.ones(count), "buyers": (positives > 0).astype(float), "ndcg": ndcg, "list_recall": recall}
-    return tuple(rows), np.stack(list(rows.values()))
-
-
-def _from_sums(total: Mapping[str, Any], panel: Panel) -> dict[str, Any]:
-    """Metrics that are ratios of sums; of numbers, or of arrays with a number a draw."""
-    policy = panel.settings.policy
-    pairs, positives, said_yes, right = (total[key] for key in ("pairs", "positives", "said_yes", "true_positives"))
+def _profit(total: Mapping[str, Any], policy: PolicySettings) -> Any:
     profit = policy.margin_per_conversion * total["conversions"] - policy.cost_per_contact * total["contacts"]
-    return {
-        "base_rate": _ratio(positives, pairs),
-        "log_loss": _ratio(total["log_loss"], pairs),
-        "brier": _ratio(total["squared_error"], pairs),
-        "accuracy": _ratio(pairs - positives - said_yes + 2 * right, pairs),
-        "precision": np.where(said_yes > 0, _ratio(right, said_yes), 0.0),
-        "recall": _ratio(right, positives),
-        "f1": _ratio(2 * right, positives + said_yes),
-        "ndcg_at_10": _ratio(total["ndcg"], total["buyers"]),
-        "recall_at_10": _ratio(total["list_recall"], total["buyers"]),
-        "campaign_profit": 1000 * _ratio(profit, total["customers"]),
-    }
+    return 1000 * _ratio(profit, total["customers"])
 
 
-def _ranked(roc_auc: Any, average_precision: Any, base_rate: Any) -> dict[str, Any]:
-    return {
-        "roc_auc": roc_auc,
-        "average_precision": average_precision,
-        "average_precision_lift": _ratio(average_precision, base_rate),
-    }
+def _lift(total: Mapping[str, Any], _policy: PolicySettings) -> Any:
+    return _ratio(total["average_precision"], _ratio(total["positives"], total["pairs"]))
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:
     """Quotient, NaN where the denominator is 0."""
     return np.divide(numerator, np.where(denominator == 0, np.nan, denominator))
+
+
+FORMULAS: dict[str, Callable[[Mapping[str, Any], PolicySettings], Any]] = {
+    "roc_auc": lambda total, _: total["roc_auc"],
+    "average_precision": lambda total, _: total["average_precision"],
+    "average_precision_lift": _lift,
+    "log_loss": lambda total, _: _ratio(total["log_loss"], total["pairs"]),
+    "brier": lambda total, _: _ratio(total["squared_error"], total["pairs"]),
+    "ece": lambda total, _: total["ece"],
+    "accuracy": lambda total, _: _ratio(
+        total["pairs"] - total["positives"] - total["said_yes"] + 2 * total["true_positives"], total["pairs"]
+    ),
+    "precision": lambda total, _: np.where(
+        total["said_yes"] > 0, _ratio(total["true_positives"], total["said_yes"]), 0.0
+    ),
+    "recall": lambda total, _: _ratio(total["true_positives"], total["positives"]),
+    "f1": lambda total, _: _ratio(2 * total["true_positives"], total["positives"] + total["said_yes"]),
+    "ndcg_at_10": lambda total, _: _ratio(total["ndcg"], total["buyers"]),
+    "recall_at_10": lambda total, _: _ratio(total["list_recall"], total["buyers"]),
+    "campaign_profit": _profit,
+}
+"""Each metric from sums over customers and, where they are ranked, from the ranking; numbers, or one a draw."""

@@ -171,4 +171,4 @@ def calibration_error(table: Floats) -> float:
     """
     mass, predicted, bought = table.T
     gaps = np.abs(np.where(mass > 0, predicted - bought, 0.0))
-    return float(np.sum(mass * gaps) / mass.sum())
+    return float(np.sum(mass * gaps) / mass.sum()) if mass.sum() else float("nan")

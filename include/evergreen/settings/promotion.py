@@ -66,6 +66,13 @@ class PromotionSettings(Section):
     ledger_url: str = Field("", description="SQLAlchemy URL of the ledger. Empty: SQLite under `home/ledger`.")
     primary_metric: str = Field("average_precision", description="The one metric on which a candidate must be better.")
     min_gain: float = Field(0.0, ge=0, description="The gain's interval must lie above this, in units of the metric.")
+    looks: int = Field(
+        30,
+        ge=1,
+        le=1000,
+        description="Decisions over which the chance of calling an equal candidate superior is kept at half of "
+        "1 - `evaluation.confidence`, however alike they are (Bonferroni). 1: at each decision anew.",
+    )
     guardrails: dict[str, float] = Field(
         {
             "average_precision": 0.01,

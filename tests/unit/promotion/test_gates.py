@@ -532,7 +532,19 @@ def test_superiority_is_about_the_difference_and_its_sign() -> None:
         Status.INCONCLUSIVE,
     ]
     gain = paired_bootstrap(GOOD, OLD, "average_precision", EVALUATION)
-    assert better.observed == {"value": gain.estimate, "low": gain.low, "high": gain.high}
+    assert better.observed | {"bound": 0} == {"value": gain.estimate, "low": gain.low, "high": gain.high, "bound": 0}
+
+
+def test_more_looks_ask_for_a_clearer_gain() -> None:
+    bounds = []
+    for looks in (1, 2, 30, 1000):
+        policy = Policy(PromotionSettings(looks=looks), EVALUATION, 28)
+        bounds.append(comparison.superiority(challenger(), champion(), policy).observed["bound"])
+    assert bounds[0] == paired_bootstrap(GOOD, OLD, "average_precision", EVALUATION).low
+    assert sorted(bounds, reverse=True)[1:] == bounds[1:]
+    gain = paired_bootstrap(GOOD, OLD, "average_precision", EVALUATION)
+    # 3.1440 is the normal quantile of 1 - 0.025 / 30
+    assert bounds[2] == pytest.approx(gain.estimate - 3.1440 * gain.samples.std(ddof=1), abs=1e-5)
 
 
 def test_superiority_of_a_metric_where_less_is_better() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 
@@ -27,6 +28,18 @@ def gains_of(challenger: Challenger, champion: Champion, policy: Policy) -> dict
     """Gains over the champion on the guardrail metrics and the campaign's profit, from the same resamples."""
     metrics = tuple(dict.fromkeys((*policy.promotion.guardrails, "campaign_profit")))
     return paired_gains(challenger.scores, champion.scores, policy.evaluation, metrics)
+
+
+def lower_bound(gain: Gain, looks: int) -> float:
+    """A gain is at least so large, with the error of one look spread over `looks` (Bonferroni).
+
+    More than one look need a tail that no bootstrap of some hundred resamples has: there the normal law stands in, with
+    the bootstrap's standard error.
+    """
+    if looks == 1:
+        return gain.low
+    tail = (1 - gain.confidence) / 2 / looks
+    return gain.estimate - NormalDist().inv_cdf(1 - tail) * float(np.std(gain.samples, ddof=1))
 
 
 def p_value_of_harm(gain: Gain, margin: float) -> float:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from evergreen.errors import BundleError, TrainingError
 from evergreen.lake.digest import digest_json
-from evergreen.models.candidate import Labels, Matrix, Rows, Sample, Work
+from evergreen.models.candidate import Matrix, Rows, Sample, Work
 from evergreen.models.contributions import Contributions
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
+from evergreen.models.sampling import drawn_sample
 
 if TYPE_CHECKING:
     from evergreen.models.network.graph import Network
@@ -110,10 +111,7 @@ class NetworkCandidate:
             checkpoint_seconds=float(params["checkpoint_seconds"]),
             compiled=bool(params["compiled"]),
         )
-        drawn, weights = draw(train.labels, float(params["negative_share"]), seed)
-        matrix, labels = train.matrix, train.labels
-        if drawn is not None:
-            matrix, labels = np.asarray(matrix[drawn]), labels[drawn]
+        matrix, labels, weights = drawn_sample(train, float(params["negative_share"]), seed)
         with reproducible(), team() as members:
             torch.manual_seed(seed_of(seed, "weights"))
             network = Network(layout).to(members.device)
@@ -182,17 +180,6 @@ class NetworkCandidate:
         except RuntimeError as error:
             raise ValueError(f"{WEIGHTS} is not of the graph of {LAYOUT}: {error}") from None
         return cls(network.eval())
-
-
-def draw(
-    labels: Labels, share: float, seed: int
-) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float32] | None]:
-    """All positives and a share of the negatives, ascending, each weighted by its inverse; None for all rows alike."""
-    if share >= 1:
-        return None, None
-    drawn = np.random.default_rng(seed).random(len(labels)) < share
-    rows = np.flatnonzero(drawn | (labels == 1))
-    return rows, np.where(labels[rows] == 1, 1.0, 1.0 / share).astype(np.float32)
 
 
 CANDIDATE = NetworkCandidate

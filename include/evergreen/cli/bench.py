@@ -15,6 +15,7 @@ BENCHES = {
     "features": "evergreen.jobs.bench_features",
     "dag-parse": "evergreen_airflow.benchmarks",
     "online-store": "evergreen.jobs.bench_online_store",
+    "point-in-time-join": "evergreen.jobs.bench_point_in_time_join",
     "explain": "evergreen.jobs.bench_explain",
     "training": "evergreen.jobs.bench_training",
 }

@@ -8,6 +8,7 @@ so the same evidence gives the same card.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,8 +116,8 @@ def _intended_use(document: Mapping[str, Any]) -> Section:
     return Section(
         "Intended use",
         (
-            "Ranks, for each customer, the products that they bought in the last 365 days by the probability that they "
-            "buy them again within the label window; for reminders, reorder lists and campaigns.",
+            "Ranks, for each customer, the products that they bought before by the probability that they buy them again "
+            "within the label window; for reminders, reorder lists and campaigns.",
             f"The campaign that it is judged by contacts {contacts}, at {policy['cost_per_contact']:g} a contact and "
             f"{policy['margin_per_conversion']:g} of margin a purchase.",
             "For marketing and merchandising teams of the retailer whose data it learned from.",
@@ -181,8 +182,7 @@ def _training_data(document: Mapping[str, Any]) -> Section:
     return Section(
         "Training data",
         (
-            f"Weekly dates {as_ofs[0]} to {as_ofs[-1]} ({len(as_ofs)}); the last label window ends before the holdout "
-            "begins.",
+            f"Dates {as_ofs[0]} to {as_ofs[-1]} ({len(as_ofs)}); the last label window ends before the holdout begins.",
             f"Rows: {rows}.",
             f"Training set {training['digest']}, from {tables}.",
             f"Checks of the data: {checked or NO_FIGURE}.",
@@ -251,8 +251,15 @@ def _ethics(document: Mapping[str, Any]) -> Section:
         "Keep a share of the customers without recommendations, to know what they would buy anyway.",
         "Purchases can tell of health or family. Reasons that are shown to customers should be read with that in mind.",
     ]
-    gaps = document.get("fairness")
-    if not gaps:
+    gaps = [row for row in document.get("fairness", {}).get("rows", []) if _is_number(row["gap"])]
+    if gaps:
+        widest = max(gaps, key=lambda row: abs(row["gap"]))
+        lines.append(
+            f"Widest gap of a slice to all others, of {len(gaps)} that a gate tests: {widest['metric']} of "
+            f"{widest['dimension'].replace('_', ' ')} {widest['slice']}, {widest['gap']:+.3f} (standard error "
+            f"{_figure(widest['standard_error'])})."
+        )
+    else:
         lines.append("Gaps between slices stand in the tables above; a test of them was not part of this evidence.")
     return Section("Ethical considerations", tuple(lines))
 
@@ -274,8 +281,12 @@ def _caveats(document: Mapping[str, Any]) -> Section:
     )
 
 
-def _figure(value: float | None) -> str:
-    if value is None:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _figure(value: Any) -> str:
+    if not _is_number(value):
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4f}"
 

@@ -78,6 +78,16 @@ def test_what_is_missing_is_not_made_up(evidence: dict) -> None:
     assert "Checks of the data: not reported." in text
 
 
+def test_the_widest_gap_between_slices_is_told(evidence: dict) -> None:
+    row = {"dimension": "country", "slice": "France", "metric": "recall", "gap": -0.12, "standard_error": 0.03}
+    narrow = row | {"gap": 0.02, "slice": "Spain"}
+    evidence["fairness"] = {"rows": [narrow, row, row | {"gap": None}, row | {"gap": "nan"}]}
+    assert (
+        "of 2 that a gate tests: recall of country France, -0.120 (standard error 0.0300)"
+        in model_card(evidence).markdown()
+    )
+
+
 def test_names_bring_no_markup_along(evidence: dict, tmp_path) -> None:
     evidence["evaluation"]["slices"][0]["slice"] = "<script>|"
     card = model_card(evidence)

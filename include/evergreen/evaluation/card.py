@@ -116,8 +116,8 @@ def _intended_use(document: Mapping[str, Any]) -> Section:
     return Section(
         "Intended use",
         (
-            "Ranks, for each customer, the products that they bought before by the probability that they buy them again "
-            "within the label window; for reminders, reorder lists and campaigns.",
+            "Ranks, for each customer, the products that they bought before by the probability that they buy them "
+            "again within the label window; for reminders, reorder lists and campaigns.",
             f"The campaign that it is judged by contacts {contacts}, at {policy['cost_per_contact']:g} a contact and "
             f"{policy['margin_per_conversion']:g} of margin a purchase.",
             "For marketing and merchandising teams of the retailer whose data it learned from.",

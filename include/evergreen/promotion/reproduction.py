@@ -161,7 +161,7 @@ def rebuild_training_set(settings: Settings, recorded: Recorded, folder: Path, j
     _check_files(lake, versions)
     then = _settings_of_then(settings, recorded, content)
     release = Release("features", date.fromisoformat(about["day"]), 0, "", versions, {})
-    wanted = [feature["name"] for feature in content.get("features", [])]
+    wanted = [feature["name"] for kind in ("features", "raw") for feature in content.get(kind, [])]
     chunks = Chunks(lake, release, then.training, _only(wanted, join or feast_join(then, release, recorded.service)))
     as_ofs = tuple(date.fromisoformat(text) for text in about["as_ofs"])
     dates = TrainingDates(date.fromisoformat(about["holdout"]), as_ofs, len(as_ofs))

@@ -339,7 +339,7 @@ def _write(folder: Path, release: Release, dates: TrainingDates, settings: Setti
                 positives[name] += int(kept.sum())
     for writer in writers.values():
         writer.close()
-    content = {
+    content: dict[str, Any] = {
         "transform": TRANSFORM,
         "as_ofs": [str(as_of) for as_of in dates.as_ofs],
         "holdout": str(dates.holdout),
@@ -349,9 +349,10 @@ def _write(folder: Path, release: Release, dates: TrainingDates, settings: Setti
         "salt": training.salt,
         "shares": {Split.EARLY_STOPPING: training.early_stopping_share, Split.SELECTION: training.selection_share},
         "features": [{"name": name, "dtype": dtype(name)} for name in names if name not in RAW],
-        "raw": [{"name": name, "kind": RAW[name]} for name in names if name in RAW],
         "digests": digests,
     }
+    if raw := [{"name": name, "kind": RAW[name]} for name in names if name in RAW]:
+        content["raw"] = raw  # sets from before there were any keep their digest
     return {
         "digest": digest_json(content),
         "content": content,

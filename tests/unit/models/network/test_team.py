@@ -22,7 +22,7 @@ from evergreen.models.network.rows import Rows  # noqa: E402
 from evergreen.models.network.team import reproducible, team  # noqa: E402
 
 TOLERANCE = 1e-5
-"""Of a weight after 30 steps: a sum of two halves rounds otherwise than the whole. Dropout is off: each process would
+"""Of a weight after 21 steps: a sum of two halves rounds otherwise than the whole. Dropout is off: each process would
 draw for its own rows."""
 
 CHILD = """

@@ -74,7 +74,7 @@ def test_members_of_an_ensemble_are_other_models(members):
 
 def test_an_ensemble_needs_what_its_members_need():
     assert frameworks_of("ensemble", {"members": "xgboost, heuristic"}) == ["xgboost"]
-    assert frameworks_of("ensemble", {}) == ["lightgbm", "scikit-learn", "xgboost"]
+    assert frameworks_of("ensemble", {}) == ["onnx", "onnxruntime", "scikit-learn", "xgboost"]
     assert frameworks_of("xgboost", {"rounds": 3}) == ["xgboost"]
 
 

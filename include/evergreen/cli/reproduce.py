@@ -64,7 +64,7 @@ def reproduce(
         show(made)
     made.raise_if_different()
     if not as_json:
-        how = "bit for bit" if made.bit_equal else "within the tolerance of a GPU"
+        how = "bit for bit" if made.bit_equal else "within the tolerance"
         console.print(f"version {version} is reproduced {how} in {seconds(took)}", soft_wrap=True)
 
 

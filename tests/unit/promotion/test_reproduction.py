@@ -26,7 +26,7 @@ from evergreen.promotion.evidence import plain, save_evidence
 from evergreen.promotion.ledger import Entry, Ledger
 from evergreen.promotion.pins import pinned_versions
 from evergreen.promotion.recorded import recall
-from evergreen.promotion.reproduction import GPU_TOLERANCE, Outcome, Reproduction, reproduce
+from evergreen.promotion.reproduction import Outcome, Reproduction, reproduce
 from evergreen.settings import Settings, load_settings
 from evergreen.training.dataset import HOLDOUT, TRAIN, StoredColumns, TrainingSet, build_training_set
 from evergreen.training.register import BUNDLE_TAG, register_challenger
@@ -268,14 +268,20 @@ def test_features_that_were_added_since_are_left_out(again: Callable[..., Reprod
     assert again(join=wider).reproduced
 
 
+@pytest.mark.parametrize("facts", [{"device": "cuda"}, {"device": "cpu", "processes": 2}], ids=["GPU", "processes"])
 @pytest.mark.parametrize(("shift", "outcome"), [(0.01, Outcome.WITHIN_TOLERANCE), (1.0, Outcome.DIFFERENT)])
-def test_what_a_gpu_trained_is_compared_within_a_tolerance(
-    again: Callable[..., Reproduction], home_of_then: Settings, tmp_path: Path, shift: float, outcome: Outcome
+def test_what_a_gpu_or_several_processes_trained_is_compared_within_a_tolerance(
+    again: Callable[..., Reproduction],
+    home_of_then: Settings,
+    tmp_path: Path,
+    shift: float,
+    outcome: Outcome,
+    facts: dict[str, Any],
 ) -> None:
     """A bundle that says so, whose probabilities are a little, or much, other than those of the CPU."""
     old = recall(home_of_then, "1").bundle
     moved = replace(old.calibration, c=old.calibration.c + shift)
-    manifest = {**old.manifest, "report": {**old.manifest["report"], "device": "cuda"}}
+    manifest = {**old.manifest, "report": {**old.manifest["report"], **facts}}
     save_bundle(tmp_path / "gpu", manifest, old.preprocessor, old.candidate, moved)
     training_set = TrainingSet.open(kept_set(home_of_then))
     made = again(registered(home_of_then, training_set, tmp_path / "gpu"))
@@ -284,4 +290,3 @@ def test_what_a_gpu_trained_is_compared_within_a_tolerance(
     assert found["bundle"] is Outcome.CHANGED
     assert not made.bit_equal
     assert made.reproduced == (outcome is Outcome.WITHIN_TOLERANCE)
-    assert GPU_TOLERANCE < 0.01

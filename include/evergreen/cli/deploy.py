@@ -104,7 +104,7 @@ def _inspect(stack: Stack, *, as_json: bool) -> None:
         print_json([asdict(one) for one in found])
     else:
         table = Table()
-        for heading in ("service", "user", "as root", "read-only", "more", "MiB", "pids", "judged"):
+        for heading in ("service", "user", "as root", "read-only", "more", "GiB", "pids", "judged"):
             table.add_column(heading, no_wrap=True)
         for one in found:
             judged = "[red]not confined[/]" if one.problems else "exception" if one.exception else "confined"
@@ -114,13 +114,13 @@ def _inspect(stack: Stack, *, as_json: bool) -> None:
                 str(one.root_processes),
                 "yes" if one.read_only else "[red]no[/]",
                 str(len(one.capabilities)),
-                f"{one.memory_bytes / 2**20:,.0f}",
+                f"{one.memory_bytes / 2**30:.1f}",
                 str(one.pids),
                 judged,
             )
         console.print(table)
         console.print(
-            "as root: processes that run so; more: capabilities beyond none; MiB and pids: limits", soft_wrap=True
+            "as root: processes that run so; more: capabilities beyond none; GiB and pids: limits", soft_wrap=True
         )
         for one in found:
             if one.problems:
@@ -146,15 +146,16 @@ def _drill(stack: Stack, kinds: list[str], *, anywhere: bool, as_json: bool) -> 
         print_json([{**asdict(one), "passed": one.passed} for one in done])
     else:
         table = Table()
-        for heading in ("kind", "change made", "gone back", "validated", "compared", "passed", "what was changed"):
-            table.add_column(
-                heading, justify="right" if heading[-1] == "d" and heading != "what was changed" else "left"
-            )
+        for heading in ("kind", "change made", "gone back", "validated", "compared", "passed"):
+            table.add_column(heading, no_wrap=True, justify="right" if heading[-1] == "d" else "left")
         for one in done:
             times = [seconds(value) for value in (one.change_seconds, one.back_seconds, one.validate_seconds)]
-            passed = "[green]yes[/]" if one.passed else f"[red]{one.problem or ', '.join(one.left) or 'too slow'}[/]"
-            table.add_row(one.kind, *times, f"{one.compared} values", passed, one.change)
+            passed = "[green]yes[/]" if one.passed else "[red]no[/]"
+            table.add_row(one.kind, *times, f"{one.compared} values", passed)
         console.print(table)
+        for one in done:
+            why = "" if one.passed else f"; {one.problem or ', '.join(one.left) or 'too slow'}"
+            console.print(f"  {one.kind}: {one.change}{why}", markup=False)
         console.print(f"written to {file}", soft_wrap=True)
     if bad := [one for one in done if not one.passed]:
         why = bad[0].problem or ", ".join(bad[0].left) or f"took more than {seconds(LIMIT_SECONDS)}"

@@ -78,10 +78,16 @@ def _ask(folder: Path, digest: str, rows: Path, answer: Path, settings: InfraSet
 
     try:
         done = subprocess.run(
-            command, env=environment, preexec_fn=limit, capture_output=True, text=True, timeout=seconds, check=False
+            command,
+            env=environment,
+            preexec_fn=limit,
+            capture_output=True,
+            text=True,
+            timeout=settings.timeout_seconds,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"no answer within {seconds} s"
+        return f"no answer within {settings.timeout_seconds:g} s"
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         told = said[-1].replace(str(folder), "itself") if said else "it said nothing"

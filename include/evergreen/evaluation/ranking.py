@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -66,24 +67,28 @@ class Segments:
         """Numbers that are held in memory for one weighting."""
         return 2 * int(self._rows.shape[0])
 
-    def rank(self, weights: Floats) -> tuple[Floats, Floats]:
-        """ROC AUC and average precision, each of shape (draws,), of weights of shape (customers, draws).
+    def rank(self, weights: Floats, metrics: Collection[str]) -> dict[str, Floats]:
+        """`roc_auc` and `average_precision`, or one of them, under weights of shape (customers, draws).
 
-        NaN where a class has no weight.
+        Each of shape (draws,); NaN where a class has no weight.
         """
         positives = self._positives @ weights
         through = np.cumsum(self._rows @ weights, axis=0)
         everything, above, through = through[-1], through[:-1:2], through[1::2]
         positives_through = np.cumsum(positives, axis=0)
         all_positives = positives.sum(axis=0)
-        all_negatives = everything - all_positives
-        below = all_negatives - (through - positives_through)
-        beside = through - above - positives
-        both = np.where(all_positives * all_negatives > 0, all_positives * all_negatives, np.nan)
-        auc = np.sum(positives * (below + beside / 2), axis=0) / both
-        precision = np.divide(positives_through, through, out=np.zeros_like(through), where=through > 0)
         some = np.where(all_positives > 0, all_positives, np.nan)
-        return auc, np.sum(positives * precision, axis=0) / some
+        made: dict[str, Floats] = {}
+        if "roc_auc" in metrics:
+            negatives = everything - all_positives
+            below_and_half_beside = negatives - (through + above - 2 * positives_through + positives) / 2
+            made["roc_auc"] = np.sum(positives * below_and_half_beside, axis=0) / (
+                some * np.where(negatives > 0, negatives, np.nan)
+            )
+        if "average_precision" in metrics:
+            precision = np.divide(positives_through, through, out=np.zeros_like(through), where=through > 0)
+            made["average_precision"] = np.sum(positives * precision, axis=0) / some
+        return made
 
 
 def _counts(rows: Ints, columns: Ints, shape: tuple[int, int]) -> Any:

@@ -33,7 +33,7 @@ Rows = npt.NDArray[np.intp]
 BAG = 3  # members that make one model, as in the default candidate
 DAYS = 30
 DAY = date(2000, 1, 1)  # of all data: no champion here is old enough to be refreshed
-STEPS = 12  # halvings of a search for the noise that costs so much
+MOST, STEPS = 4.0, 14  # greatest weight of a weaker model, and halvings of the search for it
 Comparing = Callable[[Challenger, Champion, Policy], GateResult]
 BESIDE: tuple[Comparing, ...] = (non_inferiority, slice_harm, campaign_profit)
 """The gates that compare, apart from superiority. All others are taken as passed: they can only refuse more."""
@@ -45,6 +45,7 @@ class RealScores:
 
     scores: Scores  # keys, labels and slices; the probabilities are the mean of the members'
     members: npt.NDArray[np.float32]  # probabilities, shape (members, pairs)
+    weaker: Floats  # probabilities of a model that knows much less, shape (pairs,)
     visits_a_day: Floats  # of each pair's customer, shape (pairs,)
 
     @cached_property
@@ -149,25 +150,24 @@ def equal_models_month(
 def true_gain(real: RealScores, policies: Mapping[str, Policy], gain: float, trials: int, seed: int) -> dict[str, Any]:
     """Power: how often a challenger is promoted whose ROC AUC is truly higher by `gain`.
 
-    The challenger is the members' mean. The champion sees it through noise on the log-odds, so strong that ROC AUC on
-    the whole holdout falls by `gain`, and is calibrated. Each trial draws the noise anew, and as many customers as
+    The challenger is the members' mean. The champion's log-odds are drawn from there towards those of a weaker model,
+    so far that ROC AUC on the whole holdout falls by `gain`; it is calibrated. Each trial draws as many customers as
     there are, with replacement: the holdout is the population that trials are drawn from.
     """
     rng = np.random.default_rng(seed)
-    everybody = np.arange(len(real.scores))
-    weak = Blurred.by(real, everybody, gain, rng)
+    weak = Weakened.by(real, np.arange(len(real.scores)), gain)
     count = _Count(policies)
     gains = []
     for _ in range(trials):
         rows, owners = real.rows_of(rng.integers(0, real.customers, real.customers))
         new = real.at(rows, owners, real.scores.probabilities[rows])
-        old = real.at(rows, owners, weak.see(real.scores.probabilities[rows], rng))
+        old = real.at(rows, owners, weak.see(real, rows))
         gains.append(_auc(new) - _auc(old))
         count.add(new, old)
     return {
         "true_gain_roc_auc": gain,
         "mean_gain_roc_auc": float(np.mean(gains)),
-        "mean_gain_average_precision": weak.precision_loss,
+        "true_gain_average_precision": weak.precision_loss,
         "trials": trials,
         "customers": real.customers,
         **count.rates(),
@@ -177,24 +177,24 @@ def true_gain(real: RealScores, policies: Mapping[str, Policy], gain: float, tri
 def harmed_slices(real: RealScores, policy: Policy, loss: float, trials: int, seed: int) -> dict[str, Any]:
     """How often a challenger is refused that is better on the whole, and worse by `loss` of ROC AUC in one slice.
 
-    The champion is that of `true_gain` with a gain of 0.005. In the slice the challenger sees through noise, so strong
-    that its ROC AUC there is lower than the champion's by `loss`, and is calibrated there.
+    The champion is that of `true_gain` with a gain of 0.005. In the slice the challenger is drawn so far towards the
+    weaker model that its ROC AUC there is lower than the champion's by `loss`; it is calibrated there.
     """
     rng = np.random.default_rng(seed)
-    weak = Blurred.by(real, np.arange(len(real.scores)), 0.005, rng)
+    weak = Weakened.by(real, np.arange(len(real.scores)), 0.005)
     found = []
     for part in sizeable_slices(real.scores, policy.evaluation.slices):
         inside = np.zeros(len(real.scores), dtype=bool)
         inside[part.rows] = True
         mine = real.scores.take(part.rows)
-        champion_auc = _auc(_with(mine, weak.see(mine.probabilities, rng)))
-        harmed = Blurred.by(real, part.rows, _auc(mine) - champion_auc + loss, rng)
+        behind = _auc(mine) - Ranking(mine.labels, weak.see(real, part.rows)).weigh().roc_auc()
+        harmed = Weakened.by(real, part.rows, behind + loss)
         count = {"by_slice_harm": 0, "refused": 0}
         for _ in range(trials):
             rows, owners = real.rows_of(rng.integers(0, real.customers, real.customers))
             usual = real.scores.probabilities[rows]
-            new = real.at(rows, owners, np.where(inside[rows], harmed.see(usual, rng), usual))
-            old = real.at(rows, owners, weak.see(usual, rng))
+            new = real.at(rows, owners, np.where(inside[rows], harmed.see(real, rows), usual))
+            old = real.at(rows, owners, weak.see(real, rows))
             noticed = _status(slice_harm, new, old, policy) is not Status.PASSED
             count["by_slice_harm"] += noticed
             count["refused"] += noticed or not _promoting(new, old, {"": policy})
@@ -220,37 +220,31 @@ def harmed_slices(real: RealScores, policy: Policy, loss: float, trials: int, se
 
 
 @dataclass(frozen=True)
-class Blurred:
-    """A model that sees another's log-odds through noise, and is calibrated."""
+class Weakened:
+    """A model whose log-odds are drawn towards those of a weaker one, and that is calibrated."""
 
-    noise: float  # standard deviation
+    weight: float  # of the weaker one; beyond 1 the better one counts negatively
     calibration: BetaCalibration
     precision_loss: float  # of average precision, on the rows that it was made for
 
     @classmethod
-    def by(cls, real: RealScores, rows: Rows, loss: float, rng: np.random.Generator) -> Blurred:
-        """The noise that costs so much ROC AUC on these rows, found by halving with one draw of the noise."""
-        mine = real.scores.take(rows)
-        logits, draw = _logits(mine.probabilities), rng.normal(size=len(rows))
-        before = Ranking(mine.labels, mine.probabilities).weigh()
-        low, high = 0.0, 20.0
+    def by(cls, real: RealScores, rows: Rows, loss: float) -> Weakened:
+        """The weight that costs so much ROC AUC on these rows, found by halving."""
+        labels, better, weaker = real.scores.labels[rows], real.scores.probabilities[rows], real.weaker[rows]
+        before = Ranking(labels, better).weigh()
+        low, high = 0.0, MOST
         for _ in range(STEPS):
-            middle = (low + high) / 2
-            cost = before.roc_auc() - Ranking(mine.labels, sigmoid(logits + middle * draw)).weigh().roc_auc()
-            low, high = (middle, high) if cost < loss else (low, middle)
-        noise = (low + high) / 2
-        seen = sigmoid(logits + noise * draw)
-        after = Ranking(mine.labels, seen).weigh()
-        return cls(
-            noise,
-            BetaCalibration.fit(seen, mine.labels),
-            before.average_precision() - after.average_precision(),
-        )
+            weight = (low + high) / 2
+            cost = before.roc_auc() - Ranking(labels, _mixed(better, weaker, weight)).weigh().roc_auc()
+            low, high = (weight, high) if cost < loss else (low, weight)
+        seen = _mixed(better, weaker, weight)
+        after = Ranking(labels, seen).weigh()
+        precision_loss = before.average_precision() - after.average_precision()
+        return cls(weight, BetaCalibration.fit(seen, labels), precision_loss)
 
-    def see(self, probabilities: Floats, rng: np.random.Generator) -> Floats:
-        """What it says where the other says this."""
-        noisy = _logits(probabilities) + rng.normal(0, self.noise, len(probabilities))
-        return self.calibration.apply(sigmoid(noisy))
+    def see(self, real: RealScores, rows: Rows) -> Floats:
+        """What it says about some rows."""
+        return self.calibration.apply(_mixed(real.scores.probabilities[rows], real.weaker[rows], self.weight))
 
 
 def rate(count: int, trials: int) -> dict[str, Any]:
@@ -352,8 +346,8 @@ def _rates(count: Mapping[str, int], trials: int) -> dict[str, Any]:
     return {name: rate(int(found), trials) for name, found in count.items()}
 
 
-def _with(scores: Scores, probabilities: Floats) -> Scores:
-    return Scores(scores.customer_ids, scores.product_ids, scores.labels, probabilities, scores.slices)
+def _mixed(better: Floats, weaker: Floats, weight: float) -> Floats:
+    return sigmoid((1 - weight) * _logits(better) + weight * _logits(weaker))
 
 
 def _auc(scores: Scores) -> float:

@@ -44,6 +44,11 @@ class HarmSettings(Section):
     alpha: float = Field(
         0.05, gt=0, lt=1, description="Chance of calling any harmless candidate harmful, over all slices (Holm)."
     )
+    worst: dict[str, float] = Field(
+        {"roc_auc": 0.05},
+        description="Metrics and losses that must be ruled out in every slice: where the gain's interval reaches so far "
+        "down, the verdict is inconclusive.",
+    )
 
 
 class ProfitSettings(Section):

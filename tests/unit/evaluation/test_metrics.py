@@ -180,7 +180,7 @@ def test_scores_that_say_nothing_are_refused(labels: list[int], probabilities: l
 
 @pytest.mark.parametrize("digits", [None, 2], ids=["no ties", "ties"])
 def test_many_weightings_at_a_time_equal_one_after_the_other(make_scores, quick, digits, monkeypatch) -> None:
-    monkeypatch.setattr("evergreen.evaluation.metrics.CHUNK", 5_000)  # several steps
+    monkeypatch.setattr("evergreen.evaluation.metrics.RANKED_CHUNK", 5_000)  # several steps
     panel = Panel(make_scores(1500, 40, digits=digits), quick)
     weights = np.random.default_rng(2).poisson(1.0, (len(panel.customers), 12)).astype(np.float64)
     weights[:, 3] = 0  # nobody: no metric is defined

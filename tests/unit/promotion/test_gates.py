@@ -596,6 +596,22 @@ def test_harm_to_a_slice_is_named() -> None:
     assert "United Kingdom" not in result.reason
 
 
+def test_a_bad_loss_that_cannot_be_ruled_out_in_a_slice_is_a_doubt() -> None:
+    """France is worse, though not so clearly that a test of its log loss says so."""
+    probabilities = noisy(0.9, seed=3).copy()
+    rows = np.flatnonzero(COUNTRY == "France")
+    probabilities[rows] = noisy(1.6)[rows]
+    candidate = challenger(scores=scores_of(probabilities))
+    easy = {"margin": 1.0, "worst": {"roc_auc": 0.05}}
+    policy = Policy(PromotionSettings.model_validate({"harm": easy}), EVALUATION, 28)
+    result = comparison.slice_harm(candidate, champion(), policy)
+    assert result.status is Status.INCONCLUSIVE
+    assert "roc_auc of country=France gains -" in result.reason
+    assert "a loss of 0.05 cannot be ruled out" in result.reason
+    without = Policy(PromotionSettings.model_validate({"harm": easy | {"worst": {}}}), EVALUATION, 28)
+    assert comparison.slice_harm(candidate, champion(), without).status is Status.PASSED
+
+
 def test_slices_that_are_too_small_are_not_tested() -> None:
     strict = EVALUATION.model_copy(update={"slices": EVALUATION.slices.model_copy(update={"min_pairs": PAIRS + 1})})
     policy = Policy(PromotionSettings(), strict, 28)

@@ -100,10 +100,11 @@ def non_inferiority(challenger: Challenger, champion: Champion, policy: Policy) 
 
 
 def slice_harm(challenger: Challenger, champion: Champion, policy: Policy) -> GateResult:
-    """Does any slice of sufficient size suffer beyond the margin?
+    """Does any slice of sufficient size suffer beyond the margin, or might it suffer badly?
 
-    One-sided tests of `gain < -margin` with the bootstrap's standard error, corrected for the number of slices
-    (step-down; Holm 1979), so that a harmless candidate is called harmful with probability alpha at most.
+    Fails by one-sided tests of `gain < -margin` with the bootstrap's standard error, corrected for the number of slices
+    (step-down; Holm 1979), so that a harmless candidate is called harmful with probability alpha at most. A small slice
+    can suffer much before such a test notices: so the worst losses must also be ruled out by their intervals.
     """
     harm = policy.promotion.harm
     if not challenger.scores.slices:
@@ -111,15 +112,19 @@ def slice_harm(challenger: Challenger, champion: Champion, policy: Policy) -> Ga
     challenger.scores.check_same_pairs(champion.scores)
     tests: dict[str, float] = {}
     observed: dict[str, Any] = {}
+    doubts = []
     for part in sizeable_slices(challenger.scores, policy.evaluation.slices):
         ours, theirs = challenger.scores.take(part.rows), champion.scores.take(part.rows)
-        gain = paired_gains(ours, theirs, policy.evaluation, (harm.metric,))[harm.metric]
+        gains = paired_gains(ours, theirs, policy.evaluation, tuple({harm.metric: 0.0, **harm.worst}))
         name = f"{part.dimension}={part.label}"
-        tests[name] = p_value_of_harm(gain, harm.margin)
-        observed[name] = {**gain_figures(gain), "p_value": tests[name]}
+        tests[name] = p_value_of_harm(gains[harm.metric], harm.margin)
+        observed[name] = {**gain_figures(gains[harm.metric]), "p_value": tests[name]}
+        for metric, loss in harm.worst.items():
+            gain = observed[name][metric] = gain_figures(gains[metric])
+            if gain["low"] < -loss:
+                doubts.append(f"{metric} of {name} gains {shown(gain)}: a loss of {loss:g} cannot be ruled out")
     reasons = [
         f"{harm.metric} of {name} gains {shown(observed[name])}: harm, p = {tests[name]:.2g} of {len(tests)} tests"
         for name in holm_rejected(tests, harm.alpha)
     ]
-    limit = {"metric": harm.metric, "margin": harm.margin, "alpha": harm.alpha}
-    return decided("slice_harm", observed, limit, reasons)
+    return decided("slice_harm", observed, harm.model_dump(mode="json"), reasons, doubts)

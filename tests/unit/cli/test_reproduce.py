@@ -56,7 +56,8 @@ def test_the_first_difference_is_one_line_and_exit_code_1(command: Command) -> N
     assert "different" in out
     assert err == (
         "evergreen: version 2 is not reproduced: bundle is dddddddddddd, recorded is cccccccccccc "
-        "(its manifest has other seed). Changed since: code; it was made from commit 0123abc (docs/how-to/reproduce-a-model.md)\n"
+        "(its manifest has other seed). Changed since: code; it was made from commit 0123abc "
+        "(docs/how-to/reproduce-a-model.md)\n"
     )
 
 

@@ -18,11 +18,16 @@ BENCHES = {
     "point-in-time-join": "evergreen.jobs.bench_point_in_time_join",
     "explain": "evergreen.jobs.bench_explain",
     "training": "evergreen.jobs.bench_training",
+    "verdict": "evergreen.jobs.bench_verdict",
+    "poisoning": "evergreen.jobs.bench_poisoning",
 }
 
 
 def bench(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(BENCHES)}.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(help="Options of the benchmark itself, after `--`; `-- --help` tells which.")
+    ] = None,
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="Default: benchmarks/NAME.json.")] = "",
 ) -> None:
     """Measure a ratio against a named peer; the JSON is printed and kept under benchmarks/."""
@@ -31,6 +36,7 @@ def bench(
     if name not in BENCHES:
         raise typer.BadParameter(f"{name!r} is unknown, expected one of: {', '.join(BENCHES)}")
     file = out or str(PROJECT / "benchmarks" / f"{name}.json")
-    code = subprocess.run([sys.executable, "-m", BENCHES[name], "--out", file], check=False).returncode
+    command = [sys.executable, "-m", BENCHES[name], "--out", file, *(options or [])]
+    code = subprocess.run(command, check=False).returncode
     if code:
         raise PlatformError(f"bench {name} ended with code {code}: its last lines are above")

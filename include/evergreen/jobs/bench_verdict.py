@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evergreen.errors import TrainingError
 from evergreen.jobs.entry import run_job
 from evergreen.promotion.gates import Policy
 from evergreen.promotion.simulation import RealScores, equal_models, equal_models_month, harmed_slices, true_gain
 from evergreen.settings import load_settings
-from evergreen.training.dataset import HOLDOUT, TRAIN, StoredColumns, TrainingSet
+from evergreen.training.dataset import HOLDOUT, MANIFEST, TRAIN, StoredColumns, TrainingSet
 
 SEED = 4
 MEMBERS = 12
@@ -35,11 +36,10 @@ ROUNDS, WEAK_ROUNDS = 80, 15
 WEAK_FEATURES = frozenset({"pair_purchases", "pair_recency_days", "pair_tenure_days"})
 
 
-def measure(folder: Path, pairs: int, months: int, trials: int, threads: int) -> dict[str, Any]:
+def measure(training_set: TrainingSet, pairs: int, months: int, trials: int, threads: int) -> dict[str, Any]:
     """All error rates on the scores of one training set's holdout."""
     settings = load_settings()
     started = perf_counter()
-    training_set = TrainingSet.open(folder)
     real = real_scores(training_set, threads)
     looks = settings.promotion.looks
     policies = {
@@ -138,18 +138,18 @@ def _auc_of(real: RealScores) -> dict[str, Any]:
     return {"member_mean": auc(real.scores.probabilities), "members": alone, "weaker": auc(real.weaker)}
 
 
-def newest_training_set(home: Path) -> Path:
-    """Folder of the newest training set of a home.
+def training_set_on(folder: Path) -> TrainingSet:
+    """The training set in a folder, or the newest of a home.
 
     Raises:
-        TrainingError: it has none.
+        TrainingError: there is none, or it is altered.
     """
-    from evergreen.errors import TrainingError
-
-    found = [file.parent for file in home.glob("training_sets/*/manifest.json")]
+    if (folder / MANIFEST).is_file():
+        return TrainingSet.open(folder)
+    found = [TrainingSet.open(file.parent) for file in folder.glob(f"training_sets/*/{MANIFEST}")]
     if not found:
-        raise TrainingError(f"{home} holds no training set: run `./evergreen run` first, or name one with --on")
-    return max(found, key=lambda folder: TrainingSet.open(folder).day)
+        raise TrainingError(f"{folder} holds no training set: run `./evergreen run` first, or name one with --on")
+    return max(found, key=lambda one: one.day)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,11 +164,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def job() -> dict[str, Any]:
-        on = given.on or load_settings().home_path
-        folder = on if (on / "manifest.json").is_file() else newest_training_set(on)
+        training_set = training_set_on(given.on or load_settings().home_path)
         counts = f"--pairs {given.pairs} --months {given.months} --trials {given.trials} --threads {given.threads}"
-        command = f"./evergreen bench verdict --on TRAINING_SET {counts}"
-        return {"command": command, **measure(folder, given.pairs, given.months, given.trials, given.threads)}
+        command = f"./evergreen bench verdict -- --on TRAINING_SET {counts}"
+        return {"command": command, **measure(training_set, given.pairs, given.months, given.trials, given.threads)}
 
     return run_job(job, given.out)
 

@@ -74,18 +74,21 @@ class PoisoningSettings(Section):
     """When a training set counts as tampered with."""
 
     max_contradicted_share: float = Field(
-        0.0005, ge=0, lt=1, description="Share of checked labels that may contradict later features of the same pair."
+        0.00002,
+        ge=0,
+        lt=1,
+        description="Share of checked labels that may contradict later features of the pair. Sound sets have none.",
     )
     min_checked_share: float = Field(
         0.2, ge=0, le=1, description="Share of labels that must be checkable against later features."
     )
     twin_similarity: float = Field(
-        0.6, gt=0, le=1, description="Two customers whose pairs overlap by this share (Jaccard) are twins."
+        0.4, gt=0, le=1, description="Two customers whose pairs overlap by this share (Jaccard) are twins."
     )
     twin_min_pairs: int = Field(
         4, ge=2, description="Fewest pairs of a customer: with fewer, strangers look alike by chance."
     )
-    max_twin_share: float = Field(0.01, ge=0, lt=1, description="Share of customers who may have a twin.")
+    max_twin_share: float = Field(0.005, ge=0, lt=1, description="Share of customers who may have a twin.")
 
 
 class InfraSettings(Section):

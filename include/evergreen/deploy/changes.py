@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from evergreen.deploy import snapshot
 from evergreen.deploy.back import roll_back
@@ -224,16 +225,27 @@ class ModelChange(Change):
         self._release(self.before["home.earlier"][0])
 
     def _roll_back_to(self, version: str) -> None:
+        """Until its predictions are published too: `score_batch` follows each change of champion."""
         client = self.stack.now().client
+        scored = {run["dag_run_id"] for run in client.dag_runs("score_batch")}
         run = client.trigger("rollback_model", partition_key=None, conf={"to": version, "reason": "rollback drill"})
         deadline = time.monotonic() + MODEL_SECONDS
         while (state := client.dag_run("rollback_model", run["dag_run_id"])["state"]) != "success":
             if state == "failed" or time.monotonic() > deadline:
                 raise DeployError(f"rollback_model to version {version} is {state}: see {client.url}")
             time.sleep(POLL_SECONDS)
+        while not _ended([run for run in client.dag_runs("score_batch") if run["dag_run_id"] not in scored]):
+            if time.monotonic() > deadline:
+                raise DeployError(f"score_batch did not follow the rollback to version {version}: see {client.url}")
+            time.sleep(POLL_SECONDS)
 
     def _release(self, version: str) -> None:
         self.stack.in_worker((*_CLI, "ledger", "release", version, "--reason", "rollback drill"))
+
+
+def _ended(runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there are some, and none is still to end."""
+    return bool(runs) and all(run["state"] in ("success", "failed") for run in runs)
 
 
 CHANGES: dict[str, type[Change]] = {

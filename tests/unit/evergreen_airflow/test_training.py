@@ -113,7 +113,7 @@ def test_the_same_is_not_trained_twice(context, filled_training_set):
 
 
 def test_each_candidate_of_the_settings_gets_a_spec(context, settings, tmp_path):
-    training_set = {"folder": str(tmp_path), "digest": "0" * 64, "rows": {"train": 7}}
+    training_set = {"folder": str(tmp_path), "digest": "0" * 64, "day": "2011-08-31", "rows": {"train": 7}}
     specs = TrainingSpecsOperator(task_id="specs", training_set=training_set).execute(context())
     assert [spec["candidate"] for spec in specs] == [
         name for name, entry in settings.training.candidates.items() if entry.enabled
@@ -123,7 +123,7 @@ def test_each_candidate_of_the_settings_gets_a_spec(context, settings, tmp_path)
 
 
 def test_a_run_gets_specs_of_the_candidates_that_it_names(context, tmp_path):
-    training_set = {"folder": str(tmp_path), "digest": "0" * 64}
+    training_set = {"folder": str(tmp_path), "digest": "0" * 64, "day": "2011-08-31"}
     operator = TrainingSpecsOperator(task_id="specs", training_set=training_set, candidates=" ensemble, recency,")
     assert [spec["candidate"] for spec in operator.execute(context())] == ["recency", "ensemble"]
 

@@ -107,9 +107,9 @@ class Preprocessor:
         return matrix
 
     def to_json(self) -> dict[str, Any]:
-        """The fitted state as a JSON document."""
+        """The fitted state as a JSON document. `raw` stands there only where it is set: bundles of before had none."""
         return {
-            "plan": asdict(self.plan),
+            "plan": {name: value for name, value in asdict(self.plan).items() if name != "raw" or value},
             "features": [list(entry) for entry in self.features],
             "numbers": {name: asdict(state) for name, state in self.numbers.items()},
             "vocabularies": {name: list(words) for name, words in self.vocabularies.items()},

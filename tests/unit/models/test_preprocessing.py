@@ -132,3 +132,9 @@ def test_texts_and_steps_become_columns_of_their_own():
     np.testing.assert_allclose(matrix[:, TOKENS], [0, -1, np.log(100)], rtol=1e-6)
     again = Preprocessor.from_json(made.to_json())
     np.testing.assert_array_equal(again.transform(frame, 3), matrix)
+
+
+def test_what_a_plan_does_not_use_is_not_in_its_json(frame):
+    """A key that came later would give every bundle of before another digest."""
+    written = Preprocessor.fit(RAW, FEATURES, frame).to_json()["plan"]
+    assert written == {"scale": False, "one_hot": False, "cap_quantile": 0.001, "max_categories": 32}

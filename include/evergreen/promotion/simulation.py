@@ -112,37 +112,42 @@ def equal_models_month(
 ) -> dict[str, Any]:
     """A/A over 30 days: how often a champion is replaced by any of 30 challengers that are all equal to it.
 
+    `superior` counts claims of superiority alone, `promoted` those that no other gate held back. A smaller holdout
+    leaves more doubts to the others: the first kind is what a holdout of any size has.
+
     Every day there is another challenger, and a holdout whose label window begins a day later: 27 of 28 days and all
     customers are those of the day before. Labels are drawn: a customer visits at random with the real frequency and
     buys each product at a visit such that it is bought within 28 days with the probability that the members give it.
     """
     rng = np.random.default_rng(seed)
-    first: dict[str, list[int]] = {name: [] for name in policies}
+    first: dict[str, dict[str, list[int]]] = {name: {"superior": [], "promoted": []} for name in policies}
     others = np.arange(BAG, len(real.members))
     places: list[Iterable[int]] = [range(BAG)]
     places += [rng.choice(others, BAG, replace=False).tolist() for _ in range(DAYS)]
     for _ in range(months):
         rows, owners = real.rows_of(rng.choice(real.customers, min(customers, real.customers), replace=False))
         models = real.bags(rows, owners, places, rng)
-        waiting = dict(policies)
+        waiting, unclaimed = dict(policies), set(policies)
         for day, labels in enumerate(_windows(real, rows, owners, rng)):
             new, old = (real.at(rows, owners, one, labels) for one in (models[1 + day], models[0]))
-            for name in _promoting(new, old, waiting):
-                first[name].append(day)
+            ahead = _superior(new, old, waiting)
+            for name in unclaimed.intersection(ahead):
+                first[name]["superior"].append(day)
+                unclaimed.remove(name)
+            for name in _promoting(new, old, waiting, superior=ahead):
+                first[name]["promoted"].append(day)
                 del waiting[name]
-            if not waiting:
-                break
     return {
         "months": months,
         "days": DAYS,
         "customers": min(customers, real.customers),
         **{
             name: {
-                "promoted_on_day_1": rate(sum(day < 1 for day in days), months),
-                "promoted_within_6_days": rate(sum(day < 6 for day in days), months),
-                "promoted_within_30_days": rate(len(days), months),
+                f"{what}_within_{within}_days": rate(sum(day < within for day in days), months)
+                for what, days in found.items()
+                for within in (1, 6, DAYS)
             }
-            for name, days in first.items()
+            for name, found in first.items()
         },
     }
 

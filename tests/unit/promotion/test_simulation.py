@@ -114,9 +114,12 @@ def test_equal_models_are_seldom_promoted_and_better_ones_often(real: RealScores
 def test_a_month_of_equal_challengers_is_counted_by_days(real: RealScores) -> None:
     found = equal_models_month(real, POLICIES, 3, 100, seed=8)
     for name in POLICIES:
-        counts = [found[name][f"promoted_{when}"]["count"] for when in ("on_day_1", "within_6_days", "within_30_days")]
-        assert counts == sorted(counts)
-    assert found["30_looks"]["promoted_within_30_days"]["count"] <= found["1_looks"]["promoted_within_30_days"]["count"]
+        for what in ("superior", "promoted"):
+            counts = [found[name][f"{what}_within_{days}_days"]["count"] for days in (1, 6, 30)]
+            assert counts == sorted(counts)
+        assert found[name]["promoted_within_30_days"]["count"] <= found[name]["superior_within_30_days"]["count"]
+    strict, usual = (found[name]["superior_within_30_days"]["count"] for name in ("30_looks", "1_looks"))
+    assert strict <= usual
 
 
 def test_a_harmed_slice_is_refused(real: RealScores) -> None:

@@ -68,9 +68,7 @@ def the_plants() -> dict[str, dict[float, Plant]]:
     return {
         "labels flipped at random": {share: _flips(share) for share in (0.0001, 0.001, 0.01, 0.05)},
         "purchases hidden: labels 1 become 0": {share: _flips(share, was=1) for share in (0.01, 0.1)},
-        "purchases invented at the newest date alone": {
-            share: _flips(share, was=0, newest=True) for share in (0.001, 0.01)
-        },
+        "purchases invented at the newest date": {share: _flips(share, was=0, newest=True) for share in (0.001, 0.01)},
         "customers copied": {share: _copies(share) for share in (0.005, 0.02, 0.1)},
         "customers copied, a fifth of their pairs left out": {share: _copies(share, kept=0.8) for share in (0.02, 0.1)},
         "customers copied, half of their pairs left out": {share: _copies(share, kept=0.5) for share in (0.02, 0.1)},

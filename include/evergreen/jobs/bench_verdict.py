@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from evergreen.errors import TrainingError
 from evergreen.jobs.entry import run_job
+from evergreen.models.calibration import sigmoid
 from evergreen.promotion.gates import Policy
 from evergreen.promotion.simulation import RealScores, equal_models, equal_models_month, harmed_slices, true_gain
 from evergreen.settings import load_settings
@@ -33,6 +34,7 @@ PARAMS = {
     "subsample": 0.5, "colsample_bytree": 0.3, "min_child_weight": 50,
 }  # fmt: skip
 ROUNDS, WEAK_ROUNDS = 80, 15
+TIE_BREAK = 0.2
 WEAK_FEATURES = frozenset({"pair_purchases", "pair_recency_days", "pair_tenure_days"})
 
 
@@ -51,7 +53,7 @@ def measure(training_set: TrainingSet, pairs: int, months: int, trials: int, thr
         "equal_models": lambda: equal_models(real, policies, pairs, 1000, SEED),
         "equal_models_30_days": lambda: equal_models_month(real, policies, months, 600, SEED + 1),
         "true_gain": lambda: [true_gain(real, policies, gain, trials, SEED + 2) for gain in (0.0025, 0.005, 0.01)],
-        "harmed_slices": lambda: harmed_slices(real, corrected, 0.05, max(1, trials // 3), SEED + 3),
+        "harmed_slices": lambda: harmed_slices(real, corrected, 0.05, max(1, trials // 6), SEED + 3),
     }
     found = {}
     for name, stage in stages.items():
@@ -118,8 +120,9 @@ def _weaker_model(names: Sequence[str], data: Any, matrix: Any, threads: int) ->
         weights[:1] = 1.0
     data.set_info(feature_weights=weights)  # columns without weight are never drawn
     params = {**PARAMS, "colsample_bytree": weights.mean(), "max_depth": 3, "seed": SEED, "nthread": threads}
-    found = xgboost.train(params, data, WEAK_ROUNDS).inplace_predict(matrix)
-    return np.asarray(found, np.float64)
+    found = np.asarray(xgboost.train(params, data, WEAK_ROUNDS).inplace_predict(matrix), np.float64)
+    noise = np.random.default_rng(SEED).normal(0, TIE_BREAK, len(found))  # else pairs with equal counts would be ties
+    return sigmoid(np.log(found / (1 - found)) + noise)
 
 
 def _visits_a_day(frame: Any) -> npt.NDArray[np.float64]:
@@ -158,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--on", type=Path, help="a training set's folder or a home; default: the current home")
     parser.add_argument("--pairs", type=int, default=500, help="A/A pairs at one look")
     parser.add_argument("--months", type=int, default=150, help="sequences of 30 A/A decisions")
-    parser.add_argument("--trials", type=int, default=30, help="trials of a true gain; a third for each slice")
+    parser.add_argument("--trials", type=int, default=60, help="trials of a true gain; a sixth for each slice")
     parser.add_argument("--threads", type=int, default=1, help="threads of the members' training")
     parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
     given = parser.parse_args(arguments)

@@ -194,6 +194,7 @@ def harmed_slices(real: RealScores, policy: Policy, loss: float, trials: int, se
         mine = real.scores.take(part.rows)
         behind = _auc(mine) - Ranking(mine.labels, weak.see(real, part.rows)).weigh().roc_auc()
         harmed = Weakened.by(real, part.rows, behind + loss)
+        reached = _auc(mine) - behind - Ranking(mine.labels, harmed.see(real, part.rows)).weigh().roc_auc()
         count = {"by_slice_harm": 0, "refused": 0}
         for _ in range(trials):
             rows, owners = real.rows_of(rng.integers(0, real.customers, real.customers))
@@ -210,6 +211,7 @@ def harmed_slices(real: RealScores, policy: Policy, loss: float, trials: int, se
                 "pairs": len(part.rows),
                 "positives": int(mine.labels.sum()),
                 "customers": len(np.unique(real.codes[part.rows])),
+                "loss_roc_auc": float(reached),
                 **_rates(count, trials),
             }
         )

@@ -1,15 +1,15 @@
 """Is the bundle mechanically fit to serve? It is loaded and asked in the real scoring code, in a limited process.
 
 After the InfraValidator of TensorFlow Extended: "good enough" and "servable" are two questions. The child is a fresh
-interpreter that has what it is given and no more: memory and CPU time end by the kernel's limits, and nothing of the
-judge's own state helps it to load.
+interpreter: before it imports anything heavy it gives itself limits of memory and CPU time, which the kernel holds, and
+nothing of the judge's own state helps it to load. (Limits that the judge sets between fork and exec are unsafe in a
+process with threads.)
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -63,24 +63,14 @@ def validate(
 
 def _ask(folder: Path, digest: str, rows: Path, answer: Path, settings: InfraSettings) -> str:
     """Runs the child; gives why it has no answer, or nothing."""
-    kept = {
-        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START") if name in os.environ
-    }
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     environment = {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", ASK, str(folder), digest, str(rows), str(answer)]
-    memory, seconds = int(settings.max_memory_mb * MEGABYTE), int(settings.timeout_seconds) + 1
-
-    def limit() -> None:
-        # RLIMIT_DATA counts what the process writes to; RLIMIT_AS would also count every library that is mapped.
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
+    limits = [str(int(settings.max_memory_mb * MEGABYTE)), str(int(settings.timeout_seconds) + 1)]
+    command = [sys.executable, "-m", ASK, *limits, str(folder), digest, str(rows), str(answer)]
     try:
         done = subprocess.run(
             command,
             env=environment,
-            preexec_fn=limit,
             capture_output=True,
             text=True,
             timeout=settings.timeout_seconds,

@@ -16,13 +16,18 @@ KILOBYTE = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m evergreen.evaluation.infra_child BUNDLE DIGEST ROWS.parquet ANSWER.json`."""
+    """`python -m evergreen.evaluation.infra_child MEMORY_BYTES SECONDS BUNDLE DIGEST ROWS.parquet ANSWER.json`."""
+    memory, seconds = int(arguments[0]), int(arguments[1])
+    # RLIMIT_DATA counts what the process writes to; RLIMIT_AS would also count every library that is mapped.
+    for kind, most in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(kind, (most, most))
+
     import numpy as np
     import pandas as pd
 
     from evergreen.models.bundle import load_bundle
 
-    folder, digest, rows, answer = arguments
+    folder, digest, rows, answer = arguments[2:]
     bundle = load_bundle(Path(folder), digest)
     frame = pd.read_parquet(rows)
     probabilities = bundle.predict(frame)

@@ -188,9 +188,7 @@ def test_an_honest_and_better_candidate_is_promoted() -> None:
 def test_the_first_candidate_is_its_own_explicit_case() -> None:
     verdict = judge_gates(challenger(generation=0), None, POLICY)
     assert verdict.decision is Decision.PROMOTE
-    assert verdict.reasons == (
-        "no_champion: there is no champion yet: floors, heuristics and calibration alone decide",
-    )
+    assert verdict.reasons == ("no_champion: there is no champion yet: what it is by itself decides alone",)
     assert {result.name for result in verdict.results} == {
         gate.__name__ for gate in (*verdicts.ALWAYS, *verdicts.COLD_START)
     }

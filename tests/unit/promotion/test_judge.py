@@ -254,6 +254,9 @@ def test_the_first_challenger_is_judged_by_itself(
     assert "no_champion" in judged["gates"]
     assert set(judged["metrics"]["roc_auc"]) == {"value", "low", "high"}
     assert Path(judged["reports"]["evaluation"]).is_file()
+    probes = json.loads((Path(judged["reports"]["evaluation"]).parent / judge.PROBES).read_text())
+    assert set(probes) == {"behaviour", "robustness", "fairness", "poisoning", "infra"}
+    assert probes["infra"]["load_seconds"] > 0
     json.dumps(judged)
     entry = Ledger(world).entries()[-1].entry
     assert (entry.operation, entry.outcome, entry.metrics["verdict"]) == ("judge", "success", "promote")

@@ -30,7 +30,7 @@ def no_champion(challenger: Challenger, _champion: Champion | None, policy: Poli
     """
     observed = {"generation": challenger.generation, "problem": challenger.champion_problem}
     if not challenger.generation:
-        reason = "there is no champion yet: floors, heuristics and calibration alone decide"
+        reason = "there is no champion yet: what it is by itself decides alone"
         return GateResult("no_champion", Status.PASSED, observed, 0, reason)
     problem = challenger.champion_problem or "nobody tried"
     reason = f"the champion of generation {challenger.generation} could not be scored on this holdout: {problem}"

@@ -101,9 +101,11 @@ class Xgboost:
 
     @classmethod
     def load(cls, folder: Path) -> Xgboost:
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote. Raises ValueError where there is no booster: it would predict no number."""
         import xgboost
 
+        if not (folder / FILE.format(0)).is_file():
+            raise ValueError(f"there is no {FILE.format(0)}")
         boosters = []
         for number in range(len(list(folder.glob(FILE.format("*"))))):
             boosters.append(xgboost.Booster())

@@ -14,12 +14,13 @@ Value = float | int | str | bool
 
 @dataclass(frozen=True)
 class Number:
-    """A number from `low` to `high`, both allowed. Whole where `whole`."""
+    """A number from `low` to `high`, both allowed. Whole where `whole`; `quiet` as in `stated`."""
 
     default: float
     low: float
     high: float
     whole: bool = False
+    quiet: bool = False
 
     def check(self, value: Value) -> Value:
         """The value in its own type. Raises ValueError with what is allowed."""
@@ -34,9 +35,10 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """Any text that is not empty, for names that only the training set can confirm."""
+    """Any text that is not empty, for names that only the training set can confirm; `quiet` as in `stated`."""
 
     default: str
+    quiet: bool = False
 
     def check(self, value: Value) -> Value:
         """The text. Raises ValueError with what is allowed."""
@@ -64,3 +66,11 @@ def resolve(model: str, given: Mapping[str, Value], ranges: Ranges) -> dict[str,
         except ValueError as error:
             raise TrainingError(f"parameter {name} of model {model} is {value!r}, {error}") from None
     return {name: ranges[name].check(given.get(name, ranges[name].default)) for name in sorted(ranges)}
+
+
+def stated(params: Mapping[str, Value], ranges: Ranges) -> dict[str, Value]:
+    """The parameters that a digest or a manifest names: all but quiet ones at their default.
+
+    A quiet one came later: where it stands at its default, a spec or a bundle of before keeps its digest.
+    """
+    return {name: value for name, value in params.items() if not (ranges[name].quiet and value == ranges[name].default)}

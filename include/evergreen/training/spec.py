@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evergreen.errors import TrainingError
 from evergreen.lake.digest import digest_json
 from evergreen.models.candidate import candidate_class, check_candidates
-from evergreen.models.params import Value, resolve
+from evergreen.models.params import Value, resolve, stated
 from evergreen.settings import Settings
 from evergreen.training.search.outcome import params_of
 
@@ -55,7 +55,7 @@ class TrainSpec(BaseModel):
             {
                 "candidate": self.candidate,
                 "model": self.model,
-                "params": self.resolved(),
+                "params": stated(self.resolved(), candidate_class(self.model).ranges),
                 "seed": self.seed,
                 "training_set": self.training_set.digest,
                 "model_name": self.model_name,

@@ -14,6 +14,7 @@ from evergreen.errors import TrainingError
 from evergreen.models.bundle import make_manifest, save_bundle
 from evergreen.models.calibration import BetaCalibration
 from evergreen.models.candidate import Matrix, Resumable, Sample, Work, candidate_class
+from evergreen.models.params import stated
 from evergreen.models.preprocessing import FeatureKind, Preprocessor
 from evergreen.settings.machine import this_machine
 from evergreen.training.dataset import INNER, TRAIN, StoredColumns, TrainingSet
@@ -74,7 +75,7 @@ def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any
         model_name=spec.model_name,
         candidate=spec.candidate,
         model=spec.model,
-        params=params,
+        params=stated(params, model.ranges),
         seed=spec.seed,
         features=features,
         service=content["service"],

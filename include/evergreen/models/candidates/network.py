@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +22,8 @@ from evergreen.models.preprocessing import Plan
 from evergreen.models.sampling import drawn_sample
 
 if TYPE_CHECKING:
+    import torch
+
     from evergreen.models.network.graph import Network
 
 WEIGHTS, LAYOUT = "network.safetensors", "network.json"
@@ -49,12 +52,17 @@ class NetworkCandidate:
         "negative_share": Number(1.0, 0.01, 1.0),
         "checkpoint_seconds": Number(30.0, 0.0, 86_400.0),
         "compiled": Number(0, 0, 1, whole=True),
+        "int8": Number(0, 0, 1, whole=True, quiet=True),
+        "int8_max_difference": Number(0.02, 0.0, 1.0, quiet=True),
+        "int8_average_precision_loss": Number(0.005, 0.0, 1.0, quiet=True),
+        "int8_log_loss_rise": Number(0.002, 0.0, 1.0, quiet=True),
     }
     plan: ClassVar[Plan] = Plan(scale=True, one_hot=False, raw=True)
     frameworks: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     def __init__(self, network: Network | None = None) -> None:
         self.network = network
+        self.compressed: dict[str, torch.Tensor] | None = None  # what is saved in place of the weights
         self.work: Work | None = None
 
     @staticmethod
@@ -128,7 +136,7 @@ class NetworkCandidate:
                 checkpoints,
             )
             self.network = network.cpu().eval()
-        return {
+        report = {
             "best_iteration": progress.best_epoch,
             "fitted_rows": len(labels),
             "epochs": progress.epoch,
@@ -136,6 +144,24 @@ class NetworkCandidate:
             "processes": members.size,
             "device": members.device.type,
         }
+        return report | ({"int8": self._compress(validation, params)} if params["int8"] else {})
+
+    def _compress(self, validation: Sample, params: Mapping[str, Value]) -> dict[str, float]:
+        """Goes over to int8 weights and says what that changed.
+
+        Raises:
+            TrainingError: it changed more than the parameters allow. Float weights are no way out: whoever asked for a
+                small bundle would get a large one, under parameters that say otherwise.
+        """
+        from evergreen.models.network.compression import Parity, compress, expand
+
+        assert self.network is not None, "fit comes first"
+        exact = self.predict(validation.matrix)
+        self.compressed = compress(self.network.state_dict())
+        self.network.load_state_dict(expand(self.compressed))
+        parity = Parity.of(exact, self.predict(validation.matrix), validation.labels)
+        parity.check(Parity(**{one.name: float(params[f"int8_{one.name}"]) for one in fields(Parity)}))
+        return asdict(parity)
 
     def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Scores in (0, 1), float64[rows]. On the CPU; a row's score does not depend on the others."""
@@ -152,11 +178,12 @@ class NetworkCandidate:
         return contributions(self.network, matrix, background)
 
     def save(self, folder: Path) -> None:
-        """Writes the weights as safetensors and what the graph is built from as JSON."""
+        """Writes the weights, compressed where they were, as safetensors, and what the graph is built from as JSON."""
         from safetensors.torch import save_file
 
         assert self.network is not None, "fit or load comes first"
-        save_file({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}, folder / WEIGHTS)
+        weights = self.compressed or self.network.state_dict()
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
         (folder / LAYOUT).write_text(json.dumps(self.network.layout.to_json(), sort_keys=True, indent=1))
 
     @classmethod
@@ -171,12 +198,13 @@ class NetworkCandidate:
             raise BundleError(NO_TORCH)
         from safetensors.torch import load_file
 
+        from evergreen.models.network.compression import expand
         from evergreen.models.network.graph import Network
         from evergreen.models.network.layout import Layout
 
         network = Network(Layout.from_json(json.loads((folder / LAYOUT).read_text())))
         try:
-            network.load_state_dict(load_file(folder / WEIGHTS))
+            network.load_state_dict(expand(load_file(folder / WEIGHTS)))
         except RuntimeError as error:
             raise ValueError(f"{WEIGHTS} is not of the graph of {LAYOUT}: {error}") from None
         return cls(network.eval())

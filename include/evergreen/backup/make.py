@@ -38,6 +38,8 @@ from evergreen.promotion.ledger import Draft as LedgerDraft
 from evergreen.promotion.ledger import Ledger, now_iso
 from evergreen.settings import Settings
 from evergreen.training.provenance import code_digest, settings_digest
+from evergreen.training.search.outcome import outcome_files, search_folders
+from evergreen.training.search.storage import STUDIES
 
 SQLITE = "sqlite:///"
 
@@ -116,6 +118,9 @@ def _fill(draft: _Draft, settings: Settings, steps: Steps, *, with_reports: bool
             draft.add_all(tree(one) if one.is_dir() else [one])
         draft.add_all(path for name in NOTES if (path := home / name).is_file())
         step.detail = draft.told()
+    with steps.step("searches") as step:
+        left_out += _searches(draft, settings)
+        step.detail = draft.told()
     with steps.step("lake") as step:
         lake = lake_part(settings)
         draft.add_all(lake.files)
@@ -152,6 +157,15 @@ def _registries(draft: _Draft, settings: Settings, *, with_airflow: bool) -> Ite
     else:
         why = "it was not asked for (--with-airflow)" if records.is_file() else "it is a server's: pg_dump"
         yield {"what": "Airflow's records", "why": why}
+
+
+def _searches(draft: _Draft, settings: Settings) -> Iterator[dict[str, str]]:
+    """What searches found, and their trials: trainings and later searches begin with it. Gives what is left out."""
+    for folder in search_folders(settings):
+        draft.add_all(outcome_files(folder))
+        draft.add_database(folder / STUDIES, folder / STUDIES)
+    if settings.training.search.storage_url:
+        yield {"what": "trials of searches", "why": "they are a server's: pg_dump; what was found is in the backup"}
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,17 @@ from evergreen.lake import Lake, release
 from evergreen.promotion.champion import bundle_folder, current
 from evergreen.promotion.ledger import Entry, Ledger
 from evergreen.settings import workspace
+from evergreen.training.search.outcome import keep_outcome, params_of, search_folder
+from evergreen.training.search.storage import open_storage
 from tests.homes import artifact_uris, make_bundle, promote, seen
 from tests.shop import publish_days
+
+SEARCHED = {
+    "format": "evergreen-search/1", "study": "xgboost-ab", "model": "xgboost", "metric": "average_precision",
+    "day": "2024-06-17", "default": {"number": 0, "value": 0.2},
+    "best": {"number": 1, "value": 0.21, "params": {"max_depth": 7}}, "gain": 0.01, "customers_share": 1.0,
+    "finished_at": "2024-06-18T00:00:00+00:00",
+}  # fmt: skip
 
 
 def last(settings) -> Entry:
@@ -78,6 +88,33 @@ def test_what_is_left_out_is_said(whole, home):
     everything = make_backup(whole, with_reports=True, with_airflow=True)
     assert {"home/airflow/airflow.db", "home/reports/a.html"} <= set(everything.manifest.files)
     assert {one["what"] for one in everything.manifest.left_out} == {"online store"}
+
+
+def test_searches_come_back_and_the_next_one_begins_with_what_they_found(whole, home):
+    keep_outcome(whole, SEARCHED)
+    optuna = pytest.importorskip("optuna")
+    where = search_folder(whole, "xgboost")
+    study = optuna.create_study(storage=open_storage("", where), study_name=SEARCHED["study"])
+    study.enqueue_trial({"max_depth": 7})
+    (where / "rows").mkdir()
+    (where / "rows" / "train.npy").write_bytes(b"prepared anew by each search")
+    made = make_backup(whole)
+    names = [name for name in made.manifest.files if "searches" in name]
+    assert names == ["home/searches/xgboost/outcomes/2024-06-17-ab.json", "home/searches/xgboost/studies.db"]
+    shutil.rmtree(home)
+    restore(whole, newest_to_restore(whole))
+    assert params_of(whole, "xgboost", {}, date(2024, 6, 18)) == {"max_depth": 7}
+    [again] = optuna.load_study(storage=open_storage("", where), study_name=SEARCHED["study"]).trials
+    assert again.system_attrs["fixed_params"] == {"max_depth": 7}
+
+
+def test_the_trials_of_a_server_are_left_out_and_what_they_found_is_not(whole):
+    keep_outcome(whole, SEARCHED)
+    search = whole.training.search.model_copy(update={"storage_url": "postgresql://x"})
+    server = whole.model_copy(update={"training": whole.training.model_copy(update={"search": search})})
+    made = make_backup(server).manifest
+    assert "pg_dump" in {one["what"]: one["why"] for one in made.left_out}["trials of searches"]
+    assert "home/searches/xgboost/outcomes/2024-06-17-ab.json" in made.files
 
 
 def test_servers_are_left_out_with_what_to_do(whole):

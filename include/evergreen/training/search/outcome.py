@@ -22,6 +22,16 @@ def search_folder(settings: Settings, model: str) -> Path:
     return settings.home_path / "searches" / model
 
 
+def search_folders(settings: Settings) -> list[Path]:
+    """Folders of all models that were searched."""
+    return sorted(path for path in (settings.home_path / "searches").glob("*") if path.is_dir())
+
+
+def outcome_files(folder: Path) -> list[Path]:
+    """Documents of the searches in a model's folder."""
+    return sorted((folder / "outcomes").glob("*.json"))
+
+
 def keep_outcome(settings: Settings, document: Mapping[str, Any]) -> Path:
     """Writes the document of a search; going on with that search replaces it."""
     name = f"{document['day']}-{str(document['study']).rpartition('-')[2]}.json"
@@ -91,7 +101,7 @@ def good_enough(document: Mapping[str, Any], margin: float) -> bool:
 
 
 def _outcomes(settings: Settings, model: str) -> Iterator[dict[str, Any]]:
-    for file in (search_folder(settings, model) / "outcomes").glob("*.json"):
+    for file in outcome_files(search_folder(settings, model)):
         try:
             document = json.loads(file.read_text())
         except (OSError, ValueError) as error:

@@ -13,6 +13,8 @@ from evergreen.errors import TrainingError
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+STUDIES = "studies.db"  # in a model's folder
+
 
 def open_storage(url: str, folder: Path) -> BaseStorage:
     """Optuna's tables: SQLite in the model's folder, or what the settings name.
@@ -24,7 +26,7 @@ def open_storage(url: str, folder: Path) -> BaseStorage:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    where = url or f"sqlite:///{folder / 'studies.db'}"
+    where = url or f"sqlite:///{folder / STUDIES}"
     try:
         return RDBStorage(where)
     except ArgumentError:

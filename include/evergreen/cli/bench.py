@@ -20,6 +20,7 @@ BENCHES = {
     "training": "evergreen.jobs.bench_training",
     "verdict": "evergreen.jobs.bench_verdict",
     "poisoning": "evergreen.jobs.bench_poisoning",
+    "candidates": "evergreen.jobs.bench_candidates",
 }
 
 

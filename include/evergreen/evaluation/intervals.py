@@ -80,11 +80,12 @@ class Gain:
         return Interval(self.estimate, self.low, self.high).as_dict()
 
 
-def bootstrap(panel: Panel) -> Resampled:
-    """All metrics of a panel, resampled as its settings say (`resamples`, `seed`)."""
+def bootstrap(panel: Panel, metrics: Sequence[str] = tuple(METRICS)) -> Resampled:
+    """Metrics of a panel, by default all, resampled as its settings say (`resamples`, `seed`)."""
     settings = panel.settings
-    parts = [panel.measure_many(weights) for weights in drawn(len(panel.customers), settings)]
-    return Resampled(panel.measure(), {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS})
+    parts = [panel.measure_many(weights, metrics) for weights in drawn(len(panel.customers), settings)]
+    samples = {metric: np.concatenate([part[metric] for part in parts]) for metric in metrics}
+    return Resampled(panel.measure(None, metrics), samples)
 
 
 def paired_bootstrap(challenger: Scores, champion: Scores, metric: str, settings: EvaluationSettings) -> Gain:

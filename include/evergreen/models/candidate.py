@@ -23,12 +23,44 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Which rows of a larger set a sample holds, ascending, and the labels of all the set's rows."""
+
+    rows: Rows
+    all_labels: Labels
+
+
+@dataclass(frozen=True)
 class Sample:
-    """Preprocessed rows: `matrix` is float32[rows, columns], `labels` int8[rows], `names` the columns in order."""
+    """Preprocessed rows: `matrix` is float32[rows, columns], `labels` int8[rows], `names` the columns in order.
+
+    `drawn` says where the rows come from, if a model's `rows` left others out.
+    """
 
     matrix: Matrix
     labels: Labels
     names: tuple[str, ...]
+    drawn: Drawn | None = None
+
+    def of(self, rows: Rows) -> Sample:
+        """The sample of these rows of the set alone.
+
+        Raises:
+            ValueError: it does not hold all of them.
+        """
+        places = rows
+        if self.drawn is not None:
+            if np.array_equal(rows, self.drawn.rows):
+                return self
+            if missing := int((~np.isin(rows, self.drawn.rows, assume_unique=True)).sum()):
+                raise ValueError(f"{missing} of {len(rows)} rows were not drawn, the sample must hold all of them")
+            places = np.searchsorted(self.drawn.rows, rows)
+        return Sample(self.matrix[places], self.labels[places], self.names, Drawn(rows, self.all_labels))
+
+    @property
+    def all_labels(self) -> Labels:
+        """The labels of the set that the rows were drawn from: its own, where none was left out."""
+        return self.labels if self.drawn is None else self.drawn.all_labels
 
 
 @dataclass(frozen=True)
@@ -63,8 +95,11 @@ class Candidate(Protocol):
         """Names of the features that the model reads, in order; all of `available` for most."""
 
     @staticmethod
-    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
-        """Which of the training rows the model reads, ascending; None for all. Others are not even preprocessed."""
+    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
+        """Which of the training rows the model reads, ascending; None for all. Others are not even preprocessed.
+
+        A model that leaves rows out by their label weighs the others, or its probabilities are too high.
+        """
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from evergreen.errors import TrainingError
-from evergreen.models.candidate import Matrix, Rows
+from evergreen.models.candidate import Labels, Matrix, Rows
 from evergreen.models.params import Value
 from evergreen.models.preprocessing import Plan
+from evergreen.models.sampling import draw_negatives
 
 FILE = "model.onnx"
 TOLERANCE = 1e-5  # between a probability of scikit-learn and the graph's
@@ -108,9 +109,9 @@ class TreesCandidate:
         return list(available)
 
     @staticmethod
-    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
-        """All of them."""
-        return None
+    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
+        """All positives and a share of the negatives."""
+        return draw_negatives(labels, float(params["negative_share"]), seed)
 
     def keep(self, trees: OnnxTrees, validation: Matrix, expected: npt.NDArray[np.float64]) -> float:
         """Takes a graph whose scores of the validation rows are those of scikit-learn, and gives the difference.

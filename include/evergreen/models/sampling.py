@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.models.candidate import Labels, Matrix, Rows, Sample
+from evergreen.models.candidate import Labels, Rows, Sample
 
 SEED_STEP = 10_007  # so that bags of neighbouring seeds share no draw
 
 
-def draw_negatives(labels: Labels, share: float, seed: int) -> tuple[Rows | None, npt.NDArray[np.float32] | None]:
-    """All positives and a random share of the negatives, each of those weighted by the share's inverse.
-
-    The weighted sample has the expected loss of the whole.
+def draw_negatives(labels: Labels, share: float, seed: int) -> Rows | None:
+    """All positives and a random share of the negatives.
 
     Args:
         labels: 0 or 1, one a row.
@@ -21,18 +19,37 @@ def draw_negatives(labels: Labels, share: float, seed: int) -> tuple[Rows | None
         seed: of the draw.
 
     Returns:
-        Rows, ascending, and their weights; None and None for all rows, where the share is 1.
+        Rows, ascending; None for all rows, where the share is 1.
     """
     if share >= 1:
-        return None, None
+        return None
     drawn = np.random.default_rng(seed).random(len(labels)) < share
-    rows = np.flatnonzero(drawn | (labels == 1))
-    return rows, np.where(labels[rows] == 1, 1.0, 1.0 / share).astype(np.float32)
+    return np.flatnonzero(drawn | (labels == 1))
 
 
-def drawn_sample(train: Sample, share: float, seed: int) -> tuple[Matrix, Labels, npt.NDArray[np.float32] | None]:
-    """Matrix, labels and weights of the rows that `draw_negatives` chose."""
-    rows, weights = draw_negatives(train.labels, share, seed)
+def rows_of_bags(labels: Labels, share: float, bags: int, seed: int) -> Rows | None:
+    """The rows that at least one bag draws, ascending; None for all. A bag draws with the seed of `bag_seed`."""
+    if share >= 1:
+        return None
+    taken = np.zeros(len(labels), bool)
+    for bag in range(bags):
+        taken[draw_negatives(labels, share, bag_seed(seed, bag))] = True
+    return np.flatnonzero(taken)
+
+
+def bag_seed(seed: int, bag: int) -> int:
+    """Seed of everything random in a bag."""
+    return seed + SEED_STEP * bag
+
+
+def drawn_sample(train: Sample, share: float, seed: int) -> tuple[Sample, npt.NDArray[np.float32] | None]:
+    """The sample that `draw_negatives` takes from the set that `train` holds rows of, and the rows' weights.
+
+    A negative weighs the share's inverse, so that the weighted sample has the expected loss of the whole. The draw
+    depends on the labels of the set alone: it is the same whether `train` holds all of its rows or those of all bags.
+    """
+    rows = draw_negatives(train.all_labels, share, seed)
     if rows is None:
-        return train.matrix, train.labels, None
-    return train.matrix[rows], train.labels[rows], weights
+        return train, None
+    sample = train.of(rows)
+    return sample, np.where(sample.labels == 1, 1.0, 1.0 / share).astype(np.float32)

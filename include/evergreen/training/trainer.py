@@ -13,7 +13,7 @@ import numpy.typing as npt
 from evergreen.errors import TrainingError
 from evergreen.models.bundle import make_manifest, save_bundle
 from evergreen.models.calibration import BetaCalibration
-from evergreen.models.candidate import Matrix, Resumable, Sample, Work, candidate_class
+from evergreen.models.candidate import Drawn, Matrix, Resumable, Sample, Work, candidate_class
 from evergreen.models.params import stated
 from evergreen.models.preprocessing import FeatureKind, Preprocessor
 from evergreen.settings.machine import this_machine
@@ -55,11 +55,16 @@ def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any
         if name not in stored:
             raise TrainingError(f"training set {training_set.folder} lacks feature {name!r}, which its manifest lists")
     labels = stored.labels()
-    rows = model.rows(params, len(labels), spec.seed)
+    rows = model.rows(params, labels, spec.seed)
     read = stored if rows is None else stored.take(rows)
-    preprocessor = Preprocessor.fit(model.plan, features, read)
-    chosen = labels if rows is None else labels[rows]
-    train_sample = Sample(_matrix(preprocessor, read, work), chosen, preprocessor.names)
+    # What is scaled is fitted on the rows that are read; words alone cost little to count in all of them.
+    preprocessor = Preprocessor.fit(model.plan, features, read if model.plan.scale else stored)
+    train_sample = Sample(
+        _matrix(preprocessor, read, work),
+        read.labels(),
+        preprocessor.names,
+        None if rows is None else Drawn(rows, labels),
+    )
     stopping = _inner(training_set, Split.EARLY_STOPPING, preprocessor)
     selection = _inner(training_set, Split.SELECTION, preprocessor)
 

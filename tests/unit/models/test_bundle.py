@@ -13,7 +13,7 @@ from evergreen.errors import BundleError
 from evergreen.lake.digest import digest_json
 from evergreen.models.bundle import MANIFEST, load_bundle, make_manifest, save_bundle, store_bundle
 from evergreen.models.calibration import BetaCalibration
-from evergreen.models.candidate import Sample, candidate_class, known_models
+from evergreen.models.candidate import Drawn, Sample, candidate_class, known_models
 from evergreen.models.params import resolve
 from evergreen.models.preprocessing import Preprocessor
 
@@ -61,15 +61,18 @@ def train(model: str, frame: pd.DataFrame, folder, *, threads: int = 1, seed: in
     kinds = dict(FEATURES)
     features = [(name, kinds[name]) for name in kind.features(resolved, list(kinds))]
     fit, held = frame.iloc[:2000], frame.iloc[2000:]
-    rows = kind.rows(resolved, len(fit), seed)
+    labels = fit["label"].to_numpy(np.int8)
+    rows = kind.rows(resolved, labels, seed)
     fit = fit if rows is None else fit.iloc[rows]
+    drawn = None if rows is None else Drawn(rows, labels)
     preprocessor = Preprocessor.fit(kind.plan, features, fit)
 
-    def sample(part):
-        return Sample(preprocessor.transform(part, len(part)), part["label"].to_numpy(np.int8), preprocessor.names)
+    def sample(part, drawn=None):
+        matrix = preprocessor.transform(part, len(part))
+        return Sample(matrix, part["label"].to_numpy(np.int8), preprocessor.names, drawn)
 
     candidate = kind()
-    report = candidate.fit(sample(fit), sample(held), resolved, seed=seed, threads=threads)
+    report = candidate.fit(sample(fit, drawn), sample(held), resolved, seed=seed, threads=threads)
     calibration = BetaCalibration.fit(candidate.predict(sample(held).matrix), held["label"].to_numpy())
     manifest = make_manifest(
         model_name="buy-it-again",
@@ -135,7 +138,7 @@ def test_a_share_of_the_negatives_keeps_the_level_of_probabilities(frame, tmp_pa
 
 def test_logistic_regression_reads_at_most_so_many_rows(frame, tmp_path):
     assert train("logistic", frame, tmp_path / "a", max_rows=1000).manifest["report"]["fitted_rows"] == 1000
-    rows = candidate_class("logistic").rows({"max_rows": 1000}, 2000, 3)
+    rows = candidate_class("logistic").rows({"max_rows": 1000}, np.zeros(2000, np.int8), 3)
     assert (np.diff(rows) > 0).all()  # ascending: the canonical order is kept
 
 

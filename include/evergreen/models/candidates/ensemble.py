@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from evergreen.errors import TrainingError
 from evergreen.features.registry import CATEGORICAL
 from evergreen.models.calibration import EDGE, logistic_weights, sigmoid
-from evergreen.models.candidate import Candidate, Matrix, Models, Rows, Sample, candidate_class
+from evergreen.models.candidate import Candidate, Labels, Matrix, Models, Rows, Sample, candidate_class
 from evergreen.models.params import Ranges, Value, resolve
 from evergreen.models.preprocessing import FeatureKind, Plan, Preprocessor
 
@@ -80,9 +80,11 @@ class Ensemble:
         return list(available)
 
     @staticmethod
-    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
-        """All of them; a member may read fewer."""
-        return None
+    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
+        """Those that any of its members reads."""
+        read = [_member_rows(model, labels, seed) for model in Models.split(str(params["members"]))]
+        chosen = [rows for rows in read if rows is not None]
+        return np.unique(np.concatenate(chosen)) if len(chosen) == len(read) else None
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
@@ -157,17 +159,17 @@ def _fit_member(model: str, train: Sample, validation: Sample, *, seed: int, thr
     kind = candidate_class(model)
     params = resolve(model, {}, kind.ranges)
     features = _member_features(model, train.names)
-    rows = kind.rows(params, len(train.labels), seed)
-    matrix = train.matrix if rows is None else train.matrix[rows]
+    rows = _member_rows(model, train.all_labels, seed)
+    read = train if rows is None else train.of(rows)
     preprocessor = None
     if kind.plan != Ensemble.plan or features != list(train.names):
         preprocessor = Preprocessor.fit(
-            kind.plan, [_with_kind(name) for name in features], _columns(matrix, train.names)
+            kind.plan, [_with_kind(name) for name in features], _columns(read.matrix, train.names)
         )
     member = Member(model, kind(), preprocessor)
     names = train.names if preprocessor is None else preprocessor.names
     member.candidate.fit(
-        Sample(member.matrix(matrix, train.names), train.labels if rows is None else train.labels[rows], names),
+        replace(read, matrix=member.matrix(read.matrix, train.names), names=names),
         Sample(member.matrix(validation.matrix, train.names), validation.labels, names),
         params,
         seed=seed,
@@ -183,6 +185,11 @@ def _load_member(model: str, folder: Path) -> Member:
         return Member(model, candidate_class(model).load(folder), preprocessor)
     except TrainingError as error:
         raise ValueError(f"member {model}: {error}") from None
+
+
+def _member_rows(model: str, labels: Labels, seed: int) -> Rows | None:
+    kind = candidate_class(model)
+    return kind.rows(resolve(model, {}, kind.ranges), labels, seed)
 
 
 def _member_features(model: str, available: Sequence[str]) -> list[str]:

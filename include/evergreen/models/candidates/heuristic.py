@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from evergreen.errors import TrainingError
 from evergreen.models.calibration import logistic_weights, sigmoid
-from evergreen.models.candidate import Matrix, Rows, Sample
+from evergreen.models.candidate import Labels, Matrix, Rows, Sample
 from evergreen.models.contributions import Contributions, linear_contributions
 from evergreen.models.params import Ranges, Text, Value
 from evergreen.models.preprocessing import Plan
@@ -48,7 +48,7 @@ class Heuristic:
         return [feature]
 
     @staticmethod
-    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
+    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
         """All of them."""
         return None
 

@@ -44,7 +44,7 @@ class HistBoosting(TreesCandidate):
         from sklearn.ensemble import HistGradientBoostingClassifier
         from threadpoolctl import threadpool_limits
 
-        matrix, labels, weights = drawn_sample(train, float(params["negative_share"]), seed)
+        sample, weights = drawn_sample(train, float(params["negative_share"]), seed)
         model = HistGradientBoostingClassifier(
             max_iter=int(params["rounds"]),
             early_stopping=True,
@@ -54,15 +54,17 @@ class HistBoosting(TreesCandidate):
             random_state=seed,
         )
         with threadpool_limits(threads):
-            model.fit(matrix, labels, sample_weight=weights, X_val=validation.matrix, y_val=validation.labels)
+            model.fit(
+                sample.matrix, sample.labels, sample_weight=weights, X_val=validation.matrix, y_val=validation.labels
+            )
             best = max(1, int(np.argmax(model.validation_score_)))  # the first score is that of no tree
             del model._predictors[best:]
             expected = model.predict_proba(validation.matrix)[:, 1]
         trees = [_tree(predictor.nodes) for (predictor,) in model._predictors]
         base = float(model._baseline_prediction.item())
-        graph = OnnxTrees.of(trees, matrix.shape[1], base=base, logistic=True)
+        graph = OnnxTrees.of(trees, sample.matrix.shape[1], base=base, logistic=True)
         worst = self.keep(graph, validation.matrix, expected)
-        return {"best_iteration": best, "fitted_rows": len(labels), "onnx_difference": worst}
+        return {"best_iteration": best, "fitted_rows": len(sample.labels), "onnx_difference": worst}
 
 
 def _tree(nodes: npt.NDArray[Any]) -> Tree:

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.models.candidate import Matrix, Rows, Sample
+from evergreen.models.candidate import Labels, Matrix, Rows, Sample
 from evergreen.models.contributions import Contributions
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
-from evergreen.models.sampling import SEED_STEP, drawn_sample
+from evergreen.models.sampling import bag_seed, drawn_sample, rows_of_bags
 
 FILE = "model-{}.txt"
 SMALL_ROWS = 1_000  # with so few rows a second thread costs more than it brings
@@ -56,9 +56,9 @@ class Lightgbm:
         return list(available)
 
     @staticmethod
-    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
-        """All of them."""
-        return None
+    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
+        """What the bags draw: all positives and some of the negatives."""
+        return rows_of_bags(labels, float(params["negative_share"]), int(params["bags"]), seed)
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
@@ -68,7 +68,7 @@ class Lightgbm:
         Negatives are drawn, and bags differ, as in `xgboost.py`.
         """
         fitted = [
-            _boost(train, validation, params, seed=seed + SEED_STEP * bag, threads=threads)
+            _boost(train, validation, params, seed=bag_seed(seed, bag), threads=threads)
             for bag in range(int(params["bags"]))
         ]
         self.boosters = tuple(booster for booster, _ in fitted)
@@ -119,8 +119,8 @@ def _boost(
         "num_threads": threads,
         "verbosity": -1,
     }
-    matrix, labels, weights = drawn_sample(train, float(params["negative_share"]), seed)
-    data = lightgbm.Dataset(matrix, labels, weight=weights, params=booster_params)
+    sample, weights = drawn_sample(train, float(params["negative_share"]), seed)
+    data = lightgbm.Dataset(sample.matrix, sample.labels, weight=weights, params=booster_params)
     check = lightgbm.Dataset(validation.matrix, validation.labels, reference=data)
     booster = lightgbm.train(
         booster_params,
@@ -131,7 +131,7 @@ def _boost(
     )
     best = int(booster.best_iteration)
     text = TRAINING_PARAMS.sub("\n", booster.model_to_string(num_iteration=best))  # the number of threads stands there
-    return _booster(text), {"best_iteration": best, "fitted_rows": len(labels)}
+    return _booster(text), {"best_iteration": best, "fitted_rows": len(sample.labels)}
 
 
 def _booster(text: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evergreen.models.calibration import sigmoid
-from evergreen.models.candidate import Matrix, Rows, Sample
+from evergreen.models.candidate import Labels, Matrix, Rows, Sample
 from evergreen.models.contributions import Contributions, linear_contributions
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
@@ -40,11 +40,11 @@ class Logistic:
         return list(available)
 
     @staticmethod
-    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
+    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
         """At most `max_rows`, drawn at random: so few weights learn little more from millions."""
-        if available <= int(params["max_rows"]):
+        if len(labels) <= int(params["max_rows"]):
             return None
-        return np.sort(np.random.default_rng(seed).choice(available, int(params["max_rows"]), replace=False))
+        return np.sort(np.random.default_rng(seed).choice(len(labels), int(params["max_rows"]), replace=False))
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from evergreen.errors import BundleError, TrainingError
 from evergreen.lake.digest import digest_json
-from evergreen.models.candidate import Matrix, Rows, Sample, Work
+from evergreen.models.candidate import Labels, Matrix, Rows, Sample, Work
 from evergreen.models.contributions import Contributions
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
-from evergreen.models.sampling import drawn_sample
+from evergreen.models.sampling import draw_negatives, drawn_sample
 
 if TYPE_CHECKING:
     import torch
@@ -73,9 +73,9 @@ class NetworkCandidate:
         return list(available)
 
     @staticmethod
-    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
-        """All of them."""
-        return None
+    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
+        """All positives and a share of the negatives."""
+        return draw_negatives(labels, float(params["negative_share"]), seed)
 
     def keep_checkpoints(self, work: Work) -> None:
         """Where `fit` keeps checkpoints, and goes on from one."""
@@ -119,7 +119,7 @@ class NetworkCandidate:
             checkpoint_seconds=float(params["checkpoint_seconds"]),
             compiled=bool(params["compiled"]),
         )
-        matrix, labels, weights = drawn_sample(train, float(params["negative_share"]), seed)
+        sample, weights = drawn_sample(train, float(params["negative_share"]), seed)
         with reproducible(), team() as members:
             torch.manual_seed(seed_of(seed, "weights"))
             network = Network(layout).to(members.device)
@@ -129,7 +129,7 @@ class NetworkCandidate:
                 checkpoints = Checkpoints(self.work.folder, identity)
             progress = train_network(
                 network,
-                Table.of(matrix, labels, members.device, weights),
+                Table.of(sample.matrix, sample.labels, members.device, weights),
                 Table.of(validation.matrix, validation.labels, members.device),
                 recipe,
                 members,
@@ -138,7 +138,7 @@ class NetworkCandidate:
             self.network = network.cpu().eval()
         report = {
             "best_iteration": progress.best_epoch,
-            "fitted_rows": len(labels),
+            "fitted_rows": len(sample.labels),
             "epochs": progress.epoch,
             "rows_at_once": progress.micro_rows,
             "processes": members.size,

@@ -41,15 +41,15 @@ class RandomForest(TreesCandidate):
         """
         from sklearn.ensemble import RandomForestClassifier
 
-        matrix, labels, weights = drawn_sample(train, float(params["negative_share"]), seed)
+        sample, weights = drawn_sample(train, float(params["negative_share"]), seed)
         given = {theirs: params[ours] for ours, theirs in SKLEARN_PARAMS.items()}
         model = RandomForestClassifier(**given, random_state=seed, n_jobs=threads)
-        model.fit(matrix, labels, sample_weight=weights)
+        model.fit(sample.matrix, sample.labels, sample_weight=weights)
         model.set_params(n_jobs=1)  # threads would add up the trees of `predict_proba` in any order
         trees = [_tree(estimator.tree_, len(model.estimators_)) for estimator in model.estimators_]
-        graph = OnnxTrees.of(trees, matrix.shape[1])
+        graph = OnnxTrees.of(trees, sample.matrix.shape[1])
         worst = self.keep(graph, validation.matrix, model.predict_proba(validation.matrix)[:, 1])
-        return {"best_iteration": len(trees), "fitted_rows": len(labels), "onnx_difference": worst}
+        return {"best_iteration": len(trees), "fitted_rows": len(sample.labels), "onnx_difference": worst}
 
 
 def _tree(fitted: Any, number: int) -> Tree:

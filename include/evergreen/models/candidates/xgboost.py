@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.models.candidate import Matrix, Rows, Sample
+from evergreen.models.candidate import Labels, Matrix, Rows, Sample
 from evergreen.models.contributions import Contributions
 from evergreen.models.params import Number, Ranges, Value
 from evergreen.models.preprocessing import Plan
-from evergreen.models.sampling import SEED_STEP, drawn_sample
+from evergreen.models.sampling import bag_seed, drawn_sample, rows_of_bags
 from evergreen.models.tree_shap import booster_values
 
 FILE = "model-{}.ubj"
@@ -58,9 +58,9 @@ class Xgboost:
         return list(available)
 
     @staticmethod
-    def rows(params: Mapping[str, Value], available: int, seed: int) -> Rows | None:
-        """All of them."""
-        return None
+    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
+        """What the bags draw: all positives and some of the negatives."""
+        return rows_of_bags(labels, float(params["negative_share"]), int(params["bags"]), seed)
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
@@ -78,7 +78,7 @@ class Xgboost:
             validation.matrix, validation.labels, feature_names=list(validation.names), nthread=threads
         )
         fitted = [
-            _boost(train, check, params, seed=seed + SEED_STEP * bag, threads=threads)
+            _boost(train, check, params, seed=bag_seed(seed, bag), threads=threads)
             for bag in range(int(params["bags"]))
         ]
         self.boosters = tuple(booster for booster, _ in fitted)
@@ -127,10 +127,10 @@ def _boost(
         "seed": seed,
         "nthread": threads,
     }
-    matrix, labels, weights = drawn_sample(train, float(params["negative_share"]), seed)
+    sample, weights = drawn_sample(train, float(params["negative_share"]), seed)
     data = xgboost.QuantileDMatrix(
-        matrix,
-        labels,
+        sample.matrix,
+        sample.labels,
         weight=weights,
         feature_names=list(train.names),
         max_bin=int(params["max_bin"]),

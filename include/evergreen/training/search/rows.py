@@ -66,9 +66,9 @@ def judge(question: Question) -> dict[str, float]:
     model = candidate_class(question.model)
     rows = prepared_rows(question)
     train = rows.train
-    chosen = model.rows(question.params, len(train.labels), question.seed)
+    chosen = model.rows(question.params, train.labels, question.seed)
     if chosen is not None:
-        train = Sample(train.matrix[chosen], train.labels[chosen], train.names)
+        train = train.of(chosen)
     candidate = model()
     candidate.fit(train, rows.stopping, question.params, seed=question.seed, threads=question.threads)
     calibration = BetaCalibration.fit(candidate.predict(rows.stopping.matrix), rows.stopping.labels)

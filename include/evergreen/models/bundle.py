@@ -89,6 +89,7 @@ def make_manifest(
     spec_digest: str,
     training_set: Mapping[str, Any],
     report: Mapping[str, Any],
+    text_encoder: str = "",
 ) -> dict[str, Any]:
     """What a bundle says of itself, apart from its files' digests, which `save_bundle` adds.
 
@@ -103,6 +104,7 @@ def make_manifest(
         spec_digest: digest of the training spec.
         training_set: digest, day, as_ofs, holdout and horizon of the training set.
         report: facts of the fit, such as the best iteration.
+        text_encoder: digest of the text encoder that was plugged in; empty for none, and then not in the manifest.
     """
     frameworks = {"numpy", "pandas", *frameworks_of(model, params)}
     python = ".".join(platform.python_version_tuple()[:2])  # an image may have another patch release than its host
@@ -119,6 +121,7 @@ def make_manifest(
         "training_set": dict(training_set),
         "report": dict(report),
         "frameworks": {"python": python, **{name: version(name) for name in sorted(frameworks)}},
+        **({"text_encoder": text_encoder} if text_encoder else {}),
     }
 
 

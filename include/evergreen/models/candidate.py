@@ -79,6 +79,14 @@ class Resumable(Protocol):
         """Where `fit` keeps checkpoints, and goes on from one that it finds there."""
 
 
+@runtime_checkable
+class ReadsTexts(Protocol):
+    """What a candidate has, too, into which a text encoder of before can be plugged."""
+
+    def take_text_encoder(self, folder: Path, digest: str) -> None:
+        """Which one `fit` begins with. Raises TrainingError where it is not whole, or not the one of that digest."""
+
+
 class Candidate(Protocol):
     """A model that learns from preprocessed rows and gives each row a score between 0 and 1.
 

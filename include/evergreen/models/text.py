@@ -21,6 +21,9 @@ TOKENS = 48
 
 PART = 3  # letters of a part of a word, whose ends are marked
 
+SCHEME = "crc32/words+3"
+"""Names how a text becomes ids: a table of vectors is of no use to other ids."""
+
 
 def token_ids(texts: Any) -> npt.NDArray[np.int32]:
     """Ids of the parts of texts, int32[rows, TOKENS], -1 behind the last. What is no text has none."""

@@ -26,6 +26,8 @@ from evergreen.lake import Lake, Release
 from evergreen.lake.digest import digest_json
 from evergreen.models.bundle import Bundle, load_bundle
 from evergreen.models.inputs import Join, feast_join
+from evergreen.models.network.encoder import FOLDER
+from evergreen.promotion.champion import bundle_folder
 from evergreen.promotion.ledger import Ledger
 from evergreen.promotion.recorded import Recorded, recall
 from evergreen.settings import Settings
@@ -34,7 +36,7 @@ from evergreen.training.chunks import Chunks
 from evergreen.training.dataset import HOLDOUT, StoredColumns, TrainingSet, write_training_set
 from evergreen.training.dates import TrainingDates
 from evergreen.training.provenance import code_digest, lock_digest, revision, settings_digest
-from evergreen.training.spec import TrainingSetRef, TrainSpec
+from evergreen.training.spec import TextEncoderRef, TrainingSetRef, TrainSpec
 from evergreen.training.splits import Split
 
 TOLERANCE = 0.005
@@ -180,7 +182,15 @@ def make_spec(settings: Settings, recorded: Recorded, training_set: TrainingSet)
         training_set=TrainingSetRef(folder=training_set.folder, digest=training_set.digest),
         model_name=manifest["model_name"],
         threads=settings.training.trainer_threads,
+        text_encoder=_text_encoder(settings, recorded.bundle),
     )
+
+
+def _text_encoder(settings: Settings, bundle: Bundle) -> TextEncoderRef | None:
+    """The text encoder that the version began with: its bundle has a copy."""
+    if not (digest := bundle.manifest.get("text_encoder", "")):
+        return None
+    return TextEncoderRef(folder=bundle_folder(settings, bundle.digest) / FOLDER, digest=digest)
 
 
 def _settings_of_then(settings: Settings, recorded: Recorded, content: Mapping[str, Any]) -> Settings:

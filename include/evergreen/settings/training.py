@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -33,6 +34,11 @@ class CandidateSettings(Section):
     model: str = Field(description="A file of `include/evergreen/models/candidates`, such as xgboost.")
     params: dict[str, float | int | str | bool] = Field(
         default_factory=dict, description="Parameters of the model; each has a range in the model's file."
+    )
+    text_encoder: Path | None = Field(
+        None,
+        description="Folder of a text encoder that was trained before, for a model that reads descriptions "
+        "(docs/how-to/plug-in-a-text-encoder.md). Empty: it learns one.",
     )
     enabled: bool = Field(
         True, description="Trained each day. Others are trained when a run of `train_candidates` names them."

@@ -12,14 +12,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evergreen.errors import TrainingError
 from evergreen.lake.digest import digest_json
-from evergreen.models.candidate import candidate_class, check_candidates
+from evergreen.models.candidate import ReadsTexts, candidate_class, check_candidates
+from evergreen.models.network.encoder import digest_of
 from evergreen.models.params import Value, resolve, stated
 from evergreen.settings import Settings
+from evergreen.settings.training import CandidateSettings
 from evergreen.training.search.outcome import params_of
 
 
 class TrainingSetRef(BaseModel):
     """Where a training set lies and which one it must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class TextEncoderRef(BaseModel):
+    """Where a text encoder of before lies and which one it must be."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +50,7 @@ class TrainSpec(BaseModel):
     training_set: TrainingSetRef
     model_name: str = Field(min_length=1)
     threads: int = Field(1, ge=1, le=1024)
+    text_encoder: TextEncoderRef | None = None
 
     def resolved(self) -> dict[str, Value]:
         """All parameters, defaults included.
@@ -51,16 +63,15 @@ class TrainSpec(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the result: not the place of the files, not the number of threads."""
-        return digest_json(
-            {
-                "candidate": self.candidate,
-                "model": self.model,
-                "params": stated(self.resolved(), candidate_class(self.model).ranges),
-                "seed": self.seed,
-                "training_set": self.training_set.digest,
-                "model_name": self.model_name,
-            }
-        )
+        decides = {
+            "candidate": self.candidate,
+            "model": self.model,
+            "params": stated(self.resolved(), candidate_class(self.model).ranges),
+            "seed": self.seed,
+            "training_set": self.training_set.digest,
+            "model_name": self.model_name,
+        }
+        return digest_json(decides | ({"text_encoder": self.text_encoder.digest} if self.text_encoder else {}))
 
 
 def make_specs(
@@ -76,7 +87,8 @@ def make_specs(
         candidates: names of candidates of the settings, enabled or not; none for all that are enabled.
 
     Raises:
-        TrainingError: naming the candidate that is unknown, or whose model or parameter is unknown or out of range.
+        TrainingError: naming the candidate that is unknown, or whose model or parameter is unknown or out of range, or
+            whose text encoder is missing or altered.
     """
     training = settings.training
     check_candidates({name: (entry.model, entry.params) for name, entry in training.candidates.items()})
@@ -92,10 +104,23 @@ def make_specs(
             training_set=TrainingSetRef(folder=Path(training_set["folder"]), digest=training_set["digest"]),
             model_name=settings.mlflow.model_name,
             threads=training.trainer_threads,
+            text_encoder=_text_encoder(name, entry),
         ).model_dump(mode="json")
         for name, entry in training.candidates.items()
         if (name in candidates if candidates else entry.enabled)
     ]
+
+
+def _text_encoder(name: str, entry: CandidateSettings) -> TextEncoderRef | None:
+    if entry.text_encoder is None:
+        return None
+    where = f"settings.training.candidates.{name}.text_encoder"
+    if not issubclass(candidate_class(entry.model), ReadsTexts):
+        raise TrainingError(f"{where} is set, but model {entry.model} reads no text: remove it")
+    try:
+        return TextEncoderRef(folder=entry.text_encoder, digest=digest_of(entry.text_encoder))
+    except TrainingError as error:
+        raise TrainingError(f"{where}: {error}") from None
 
 
 def read_spec(file: Path) -> TrainSpec:

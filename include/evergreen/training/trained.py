@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from evergreen.errors import BundleError, TrainingError
 from evergreen.lake.digest import digest_json
 from evergreen.models.bundle import load_bundle
+from evergreen.models.network.encoder import FOLDER
 from evergreen.settings import Settings
 from evergreen.training.provenance import code_digest, lock_digest
 from evergreen.training.spec import TrainSpec
@@ -36,7 +38,7 @@ def train_once(
     if result := trained_before(folder):
         return result
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SPEC).write_text(json.dumps(dict(spec)))
+    (folder / SPEC).write_text(json.dumps(_within(folder, spec)))
     result = run(folder, ["--spec", str(folder / SPEC), "--out", str(folder / BUNDLE)])
     if result.get("code_digest") != code_digest():
         raise TrainingError(
@@ -45,6 +47,15 @@ def train_once(
         )
     keep_trained(folder, result)
     return result
+
+
+def _within(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec with its text encoder copied to the folder: of all others a container sees the training set alone."""
+    if not spec.get("text_encoder"):
+        return dict(spec)
+    target = folder / FOLDER
+    shutil.copytree(spec["text_encoder"]["folder"], target, dirs_exist_ok=True)
+    return {**spec, "text_encoder": {**spec["text_encoder"], "folder": str(target)}}
 
 
 def trained_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:

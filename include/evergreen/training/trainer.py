@@ -13,7 +13,7 @@ import numpy.typing as npt
 from evergreen.errors import TrainingError
 from evergreen.models.bundle import make_manifest, save_bundle
 from evergreen.models.calibration import BetaCalibration
-from evergreen.models.candidate import Drawn, Matrix, Resumable, Sample, Work, candidate_class
+from evergreen.models.candidate import Drawn, Matrix, ReadsTexts, Resumable, Sample, Work, candidate_class
 from evergreen.models.params import stated
 from evergreen.models.preprocessing import FeatureKind, Preprocessor
 from evergreen.settings.machine import this_machine
@@ -50,6 +50,12 @@ def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any
     if model.plan.raw:
         features += training_set.raw
 
+    candidate = model()
+    if spec.text_encoder is not None:
+        if not isinstance(candidate, ReadsTexts):
+            raise TrainingError(f"the spec names a text encoder, but model {spec.model} reads no text: remove it")
+        candidate.take_text_encoder(spec.text_encoder.folder, spec.text_encoder.digest)
+
     stored = StoredColumns(training_set.file(TRAIN))
     for name, _ in features:
         if name not in stored:
@@ -68,7 +74,6 @@ def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any
     stopping = _inner(training_set, Split.EARLY_STOPPING, preprocessor)
     selection = _inner(training_set, Split.SELECTION, preprocessor)
 
-    candidate = model()
     if work is not None and isinstance(candidate, Resumable):
         candidate.keep_checkpoints(Work(work, spec.digest))
     report = candidate.fit(train_sample, stopping, params, seed=spec.seed, threads=spec.threads)
@@ -91,6 +96,7 @@ def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any
             **{key: content[key] for key in ("as_ofs", "holdout", "horizon_days", "active_days")},
         },
         report=report,
+        text_encoder="" if spec.text_encoder is None else spec.text_encoder.digest,
     )
     bundle = save_bundle(out, manifest, preprocessor, candidate, calibration)
     return {

@@ -24,7 +24,9 @@ from evergreen.models.sampling import draw_negatives, drawn_sample
 if TYPE_CHECKING:
     import torch
 
+    from evergreen.models.network.encoder import TextEncoder
     from evergreen.models.network.graph import Network
+    from evergreen.models.network.layout import Layout
 
 WEIGHTS, LAYOUT = "network.safetensors", "network.json"
 NO_TORCH = (
@@ -52,6 +54,7 @@ class NetworkCandidate:
         "negative_share": Number(1.0, 0.01, 1.0),
         "checkpoint_seconds": Number(30.0, 0.0, 86_400.0),
         "compiled": Number(0, 0, 1, whole=True),
+        "text_frozen": Number(0, 0, 1, whole=True, quiet=True),
         "int8": Number(0, 0, 1, whole=True, quiet=True),
         "int8_max_difference": Number(0.02, 0.0, 1.0, quiet=True),
         "int8_average_precision_loss": Number(0.005, 0.0, 1.0, quiet=True),
@@ -63,6 +66,7 @@ class NetworkCandidate:
     def __init__(self, network: Network | None = None) -> None:
         self.network = network
         self.compressed: dict[str, torch.Tensor] | None = None  # what is saved in place of the weights
+        self.text_encoder: TextEncoder | None = None  # as it was before training
         self.work: Work | None = None
 
     @staticmethod
@@ -80,6 +84,12 @@ class NetworkCandidate:
     def keep_checkpoints(self, work: Work) -> None:
         """Where `fit` keeps checkpoints, and goes on from one."""
         self.work = work
+
+    def take_text_encoder(self, folder: Path, digest: str) -> None:
+        """Which text encoder `fit` begins with (docs/how-to/plug-in-a-text-encoder.md)."""
+        from evergreen.models.network.encoder import TextEncoder
+
+        self.text_encoder = TextEncoder.read(folder, digest)
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
@@ -106,7 +116,9 @@ class NetworkCandidate:
             width=int(params["width"]),
             depth=int(params["depth"]),
             dropout=float(params["dropout"]),
+            text_width=0 if self.text_encoder is None else self.text_encoder.vectors.shape[1],
         )
+        self._check_texts(layout, params)
         recipe = Recipe(
             epochs=int(params["epochs"]),
             patience=int(params["patience"]),
@@ -122,7 +134,11 @@ class NetworkCandidate:
         sample, weights = drawn_sample(train, float(params["negative_share"]), seed)
         with reproducible(), team() as members:
             torch.manual_seed(seed_of(seed, "weights"))
-            network = Network(layout).to(members.device)
+            network = Network(layout)
+            if self.text_encoder is not None:
+                vectors = torch.from_numpy(self.text_encoder.vectors)
+                network.plug_in_text(vectors, frozen=bool(params["text_frozen"]))
+            network.to(members.device)
             checkpoints = None
             if self.work is not None:
                 identity = {"spec": self.work.spec, "graph": digest_json(layout.to_json())}
@@ -145,6 +161,12 @@ class NetworkCandidate:
             "device": members.device.type,
         }
         return report | ({"int8": self._compress(validation, params)} if params["int8"] else {})
+
+    def _check_texts(self, layout: Layout, params: Mapping[str, Value]) -> None:
+        if self.text_encoder is None and params["text_frozen"]:
+            raise TrainingError("text_frozen is 1 without a text encoder: name one (text_encoder), or set it to 0")
+        if self.text_encoder is not None and not layout.text:
+            raise TrainingError("a text encoder is given, but the training set has no description: build a new one")
 
     def _compress(self, validation: Sample, params: Mapping[str, Value]) -> dict[str, float]:
         """Goes over to int8 weights and says what that changed.
@@ -181,10 +203,14 @@ class NetworkCandidate:
         """Writes the weights, compressed where they were, as safetensors, and what the graph is built from as JSON."""
         from safetensors.torch import save_file
 
+        from evergreen.models.network.encoder import FOLDER
+
         assert self.network is not None, "fit or load comes first"
         weights = self.compressed or self.network.state_dict()
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
         (folder / LAYOUT).write_text(json.dumps(self.network.layout.to_json(), sort_keys=True, indent=1))
+        if self.text_encoder is not None:
+            self.text_encoder.write(folder / FOLDER)  # the model can then be made again from its bundle
 
     @classmethod
     def load(cls, folder: Path) -> NetworkCandidate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -27,6 +29,19 @@ class Network(nn.Module):
         found: torch.Tensor = self.head(torch.cat(parts, 1))
         return found
 
+    def plug_in_text(self, vectors: torch.Tensor, *, frozen: bool) -> None:
+        """Takes over a text encoder's vectors, float32[buckets, text_width]; `frozen`: training leaves them alone."""
+        for encoder in self.encoders:
+            if isinstance(encoder, Text):
+                encoder.plug_in(vectors, frozen=frozen)
+
+    def text_vectors(self) -> npt.NDArray[np.float32] | None:
+        """The text encoder's vectors, float32[buckets, n]; None for a network without one."""
+        for encoder in self.encoders:
+            if isinstance(encoder, Text):
+                return encoder.vectors.weight[1:].detach().numpy().copy()
+        return None
+
 
 class Tabular(nn.Module):
     """Normalised numbers as they are, each category as a learnt vector."""
@@ -51,18 +66,29 @@ class Tabular(nn.Module):
 
 
 class Text(nn.Module):
-    """The mean of the vectors of a text's parts (fastText: Bojanowski et al. 2017, section 3.2), learnt here."""
+    """The mean of the vectors of a text's parts (fastText: Bojanowski et al. 2017, section 3.2).
+
+    They are learnt here, or come from an encoder of before, whose width a linear map brings to that of the others.
+    """
 
     columns: torch.Tensor
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.register_buffer("columns", torch.tensor(layout.text, dtype=torch.long), persistent=False)
-        self.vectors = nn.EmbeddingBag(layout.buckets + 1, layout.embedding, mode="mean", padding_idx=0)
+        width = layout.text_width or layout.embedding
+        self.vectors = nn.EmbeddingBag(layout.buckets + 1, width, mode="mean", padding_idx=0)
+        self.out = nn.Linear(width, layout.embedding, bias=False) if layout.text_width else nn.Identity()
+
+    def plug_in(self, vectors: torch.Tensor, *, frozen: bool) -> None:
+        """Takes over vectors; the one for no id stays zeros."""
+        with torch.no_grad():
+            self.vectors.weight[1:] = vectors
+        self.vectors.weight.requires_grad_(not frozen)
 
     def forward(self, matrix: torch.Tensor) -> torch.Tensor:
         """float32[rows, embedding]; zeros for no text."""
-        found: torch.Tensor = self.vectors(matrix.index_select(1, self.columns).long() + 1)
+        found: torch.Tensor = self.out(self.vectors(matrix.index_select(1, self.columns).long() + 1))
         return found
 
 

@@ -46,10 +46,19 @@ class Layout:
     width: int
     depth: int
     dropout: float
+    text_width: int = 0  # of the vectors of a text encoder that was plugged in; 0: learnt here, as wide as the others
 
     @classmethod
     def of(
-        cls, names: Sequence[str], matrix: Matrix, *, embedding: int, width: int, depth: int, dropout: float
+        cls,
+        names: Sequence[str],
+        matrix: Matrix,
+        *,
+        embedding: int,
+        width: int,
+        depth: int,
+        dropout: float,
+        text_width: int = 0,
     ) -> Self:
         """The layout for preprocessed columns; sizes of categories are those of the codes in `matrix`."""
         categories = tuple(
@@ -67,11 +76,13 @@ class Layout:
         taken = {category.column for category in categories} | set(text)
         taken |= {column for sequence in sequences for step in sequence.columns for column in step}
         numbers = tuple(column for column in range(len(names)) if column not in taken)
-        return cls(tuple(names), numbers, categories, text, BUCKETS, sequences, embedding, width, depth, dropout)
+        inputs = (tuple(names), numbers, categories, text, BUCKETS, sequences)
+        return cls(*inputs, embedding, width, depth, dropout, text_width)
 
     def to_json(self) -> dict[str, Any]:
-        """The layout as a JSON document."""
-        return {"format": FORMAT, **asdict(self)}
+        """The layout as a JSON document. `text_width` stands there only where it is set: layouts of before had none."""
+        fields = {name: value for name, value in asdict(self).items() if name != "text_width" or value}
+        return {"format": FORMAT, **fields}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:

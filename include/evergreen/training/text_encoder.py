@@ -85,7 +85,8 @@ def positive_information(counts: Floats) -> Floats:
     expected = np.outer(rows, contexts / max(contexts.sum(), 1e-300))
     with np.errstate(divide="ignore", invalid="ignore"):
         information = np.log(counts / expected)
-    return np.maximum(np.nan_to_num(information, nan=0.0, neginf=0.0), 0.0)
+    found: Floats = np.maximum(np.nan_to_num(information, nan=0.0, neginf=0.0), 0.0)
+    return found
 
 
 def parts_vectors(ids: npt.NDArray[np.int32], products: Floats) -> Floats:

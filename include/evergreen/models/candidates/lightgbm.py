@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.models.candidate import Labels, Matrix, Rows, Sample
+from evergreen.models.bagged import BaggedBoosters, mean_scores
+from evergreen.models.candidate import Matrix, Sample
 from evergreen.models.contributions import Contributions
 from evergreen.models.params import Number, Ranges, Value
-from evergreen.models.preprocessing import Plan
-from evergreen.models.sampling import bag_seed, drawn_sample, rows_of_bags
+from evergreen.models.sampling import drawn_sample
 
 FILE = "model-{}.txt"
 SMALL_ROWS = 1_000  # with so few rows a second thread costs more than it brings
@@ -25,7 +25,7 @@ BOOSTER_PARAMS = (
 TRAINING_PARAMS = re.compile(r"\nparameters:\n.*?\nend of parameters\n", re.DOTALL)
 
 
-class Lightgbm:
+class Lightgbm(BaggedBoosters):
     """Trees on raw numbers (missing stays missing) and category codes, stopped early on held-out customers."""
 
     ranges: ClassVar[Ranges] = {
@@ -44,21 +44,7 @@ class Lightgbm:
         "max_bin": Number(63, 8, 1_024, whole=True),
         "negative_share": Number(0.2, 0.01, 1.0),
     }
-    plan: ClassVar[Plan] = Plan(scale=False, one_hot=False)
     frameworks: ClassVar[tuple[str, ...]] = ("lightgbm",)
-
-    def __init__(self, boosters: Sequence[Any] = ()) -> None:
-        self.boosters = tuple(boosters)
-
-    @staticmethod
-    def features(params: Mapping[str, Value], available: Sequence[str]) -> list[str]:
-        """All of them."""
-        return list(available)
-
-    @staticmethod
-    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
-        """What the bags draw: all positives and some of the negatives."""
-        return rows_of_bags(labels, float(params["negative_share"]), int(params["bags"]), seed)
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
@@ -67,19 +53,14 @@ class Lightgbm:
 
         Negatives are drawn, and bags differ, as in `xgboost.py`.
         """
-        fitted = [
-            _boost(train, validation, params, seed=bag_seed(seed, bag), threads=threads)
-            for bag in range(int(params["bags"]))
-        ]
-        self.boosters = tuple(booster for booster, _ in fitted)
-        reports = [report for _, report in fitted]
-        return {name: round(sum(report[name] for report in reports) / len(reports)) for name in reports[0]}
+        return self.keep(
+            _boost(train, validation, params, seed=one, threads=threads) for one in self.seeds(params, seed)
+        )
 
     def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Scores in (0, 1), float64[rows]: the average of the boosters'."""
         threads = {"num_threads": 1} if len(matrix) <= SMALL_ROWS else {}
-        scores = [booster.predict(matrix, **threads) for booster in self.boosters]
-        return np.asarray(np.mean(np.asarray(scores, np.float64), axis=0))
+        return mean_scores(one.predict(matrix, **threads) for one in self.boosters)
 
     def contributions(self, matrix: Matrix, background: Matrix) -> Contributions:
         """Exact SHAP values of the mean of the boosters' log-odds (`predict` averages their scores)."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.models.candidate import Labels, Matrix, Rows, Sample
+from evergreen.models.bagged import BaggedBoosters, mean_scores
+from evergreen.models.candidate import Matrix, Sample
 from evergreen.models.contributions import Contributions
 from evergreen.models.params import Number, Ranges, Value
-from evergreen.models.preprocessing import Plan
-from evergreen.models.sampling import bag_seed, drawn_sample, rows_of_bags
+from evergreen.models.sampling import drawn_sample
 from evergreen.models.tree_shap import booster_values
 
 FILE = "model-{}.ubj"
@@ -23,7 +23,7 @@ BOOSTER_PARAMS = (
 )  # fmt: skip
 
 
-class Xgboost:
+class Xgboost(BaggedBoosters):
     """Trees on raw numbers (missing stays missing) and category codes, stopped early on held-out customers."""
 
     # Chosen among four settings by one rolling-origin fold inside the training dates of Online Retail II (train to
@@ -46,21 +46,7 @@ class Xgboost:
         "max_bin": Number(64, 8, 1_024, whole=True),
         "negative_share": Number(0.2, 0.01, 1.0),
     }
-    plan: ClassVar[Plan] = Plan(scale=False, one_hot=False)
     frameworks: ClassVar[tuple[str, ...]] = ("xgboost",)
-
-    def __init__(self, boosters: Sequence[Any] = ()) -> None:
-        self.boosters = tuple(boosters)
-
-    @staticmethod
-    def features(params: Mapping[str, Value], available: Sequence[str]) -> list[str]:
-        """All of them."""
-        return list(available)
-
-    @staticmethod
-    def rows(params: Mapping[str, Value], labels: Labels, seed: int) -> Rows | None:
-        """What the bags draw: all positives and some of the negatives."""
-        return rows_of_bags(labels, float(params["negative_share"]), int(params["bags"]), seed)
 
     def fit(
         self, train: Sample, validation: Sample, params: Mapping[str, Value], *, seed: int, threads: int
@@ -77,18 +63,11 @@ class Xgboost:
         check = xgboost.DMatrix(
             validation.matrix, validation.labels, feature_names=list(validation.names), nthread=threads
         )
-        fitted = [
-            _boost(train, check, params, seed=bag_seed(seed, bag), threads=threads)
-            for bag in range(int(params["bags"]))
-        ]
-        self.boosters = tuple(booster for booster, _ in fitted)
-        reports = [report for _, report in fitted]
-        return {name: round(sum(report[name] for report in reports) / len(reports)) for name in reports[0]}
+        return self.keep(_boost(train, check, params, seed=one, threads=threads) for one in self.seeds(params, seed))
 
     def predict(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Scores in (0, 1), float64[rows]: the average of the boosters'."""
-        scores = [booster.inplace_predict(matrix, validate_features=False) for booster in self.boosters]
-        return np.asarray(np.mean(np.asarray(scores, np.float64), axis=0))
+        return mean_scores(one.inplace_predict(matrix, validate_features=False) for one in self.boosters)
 
     def contributions(self, matrix: Matrix, background: Matrix) -> Contributions:
         """Exact SHAP values of the mean of the boosters' log-odds (`predict` averages their scores)."""

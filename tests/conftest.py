@@ -73,6 +73,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
+SHORT_HISTORY = {"step_days": 7, "steps": 8}  # training dates of shops that have half a year behind them
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own for every test: `load_settings()` points there, in this process and in those that it starts."""
@@ -80,6 +83,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     folder = tmp_path / "home"
     monkeypatch.setenv("EVERGREEN_HOME", str(folder))
+    for name, value in SHORT_HISTORY.items():
+        monkeypatch.setenv(f"EVERGREEN__TRAINING__{name.upper()}", str(value))
     return folder
 
 

@@ -10,13 +10,16 @@ import pytest
 
 from evergreen.settings import Settings, load_settings
 from evergreen.training.dataset import TrainingSet, build_training_set
+from tests.conftest import SHORT_HISTORY
 from tests.shop import FIRST, Shop, publish_purchases, purchases_of
 
 
 @pytest.fixture(scope="session")
 def filled_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A shop of 60 customers, 20 products and 170 days, filled once a run. Not to be changed."""
-    settings = load_settings("local").model_copy(update={"home": tmp_path_factory.mktemp("shop")})
+    settings = load_settings("local")
+    training = settings.training.model_copy(update=SHORT_HISTORY)
+    settings = settings.model_copy(update={"home": tmp_path_factory.mktemp("shop"), "training": training})
     purchases = purchases_of(60, 20, 170)
     day = FIRST + timedelta(days=169)
     publish_purchases(settings, purchases, day)

@@ -201,6 +201,7 @@ def _settings_of_then(settings: Settings, recorded: Recorded, content: Mapping[s
         "active_days": about["active_days"],
         "service": recorded.service,
         "salt": content.get("salt", training.salt),
+        "inner_steps": about.get("inner_steps", len(about["as_ofs"])),
         "early_stopping_share": shares.get(Split.EARLY_STOPPING, training.early_stopping_share),
         "selection_share": shares.get(Split.SELECTION, training.selection_share),
     }

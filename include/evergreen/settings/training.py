@@ -77,11 +77,23 @@ class TrainingSettings(Section):
         "is refused.",
     )
     step_days: int = Field(
-        7,
+        14,
         ge=1,
         description="Days between the `as_of`s of a training set; the newest may be nearer or farther by half of it.",
     )
-    steps: int = Field(8, ge=1, le=52, description="Number of training `as_of`s before the embargo.")
+    steps: int = Field(
+        26,
+        ge=1,
+        le=52,
+        description="Number of training `as_of`s before the embargo. A year of them holds the season of the holdout.",
+    )
+    inner_steps: int = Field(
+        8,
+        ge=1,
+        le=52,
+        description="The customers held out are read as of so many of the newest `as_of`s: that is the season to stop "
+        "and to choose by, and scoring them costs time in each round.",
+    )
     min_steps: int = Field(
         2, ge=1, le=52, description="Where history is short, at least so many `as_of`s, else an error."
     )

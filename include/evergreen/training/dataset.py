@@ -43,7 +43,8 @@ class TrainingSet:
     """A training set on disk.
 
     `train.parquet` holds the training customers, `inner.parquet` the customers held out for early stopping and
-    selection (column `split`), `holdout.parquet` all pairs as of the holdout: the gate alone reads that one.
+    selection (column `split`) as of the newest dates, `holdout.parquet` all pairs as of the holdout: the gate alone
+    reads that one.
     """
 
     digest: str
@@ -59,6 +60,11 @@ class TrainingSet:
     def as_ofs(self) -> tuple[date, ...]:
         """Training `as_of`s, ascending."""
         return tuple(date.fromisoformat(text) for text in self.manifest["content"]["as_ofs"])
+
+    @property
+    def inner_as_ofs(self) -> tuple[date, ...]:
+        """Those `as_of`s of which `inner.parquet` holds rows, ascending."""
+        return self.as_ofs[-self.manifest["content"].get("inner_steps", len(self.as_ofs)) :]
 
     @property
     def holdout(self) -> date:
@@ -288,8 +294,15 @@ def _input_digest(features: Release, dates: TrainingDates, settings: Settings, c
             "versions": dict(features.versions),
             "as_ofs": [str(as_of) for as_of in (*dates.as_ofs, dates.holdout)],
             "settings": [training.horizon_days, training.active_days, training.service, *_split_settings(settings)],
+            **_cut_inner(dates, settings),
         }
     )
+
+
+def _cut_inner(dates: TrainingDates, settings: Settings) -> dict[str, int]:
+    """What stands in digests where held-out customers are not read at all dates: sets of before keep theirs."""
+    steps = settings.training.inner_steps
+    return {"inner_steps": steps} if steps < len(dates.as_ofs) else {}
 
 
 def _split_settings(settings: Settings) -> list[Any]:
@@ -350,6 +363,7 @@ def _write(folder: Path, release: Release, dates: TrainingDates, settings: Setti
         "shares": {Split.EARLY_STOPPING: training.early_stopping_share, Split.SELECTION: training.selection_share},
         "features": [{"name": name, "dtype": dtype(name)} for name in names if name not in RAW],
         "digests": digests,
+        **_cut_inner(dates, settings),
     }
     if raw := [{"name": name, "kind": RAW[name]} for name in names if name in RAW]:
         content["raw"] = raw  # sets from before there were any keep their digest
@@ -372,6 +386,8 @@ def _parts(chunk: pa.Table, as_of: date, dates: TrainingDates, settings: Setting
     split = pa.array(split_customers(chunk["customer_id"].to_numpy(), settings.training), pa.string())
     training = pc.equal(split, Split.TRAIN.value)
     yield TRAIN, chunk.filter(training)
+    if as_of not in dates.as_ofs[-settings.training.inner_steps :]:
+        return
     inner = chunk.filter(pc.invert(training))
     yield INNER, inner.add_column(len(KEYS), "split", split.filter(pc.invert(training)))
 

@@ -21,6 +21,7 @@ from evergreen.training.dataset import INNER, TRAIN, StoredColumns, TrainingSet
 from evergreen.training.spec import TrainSpec
 from evergreen.training.splits import Split
 
+SET_FACTS = ("as_ofs", "holdout", "horizon_days", "active_days", "inner_steps")  # of a training set, in the manifest
 MEMORY_SHARE = 0.4  # of the machine's memory that the preprocessed rows may take; a model may need them twice
 
 
@@ -93,7 +94,7 @@ def train(spec: TrainSpec, out: Path, work: Path | None = None) -> dict[str, Any
         training_set={
             "digest": training_set.digest,
             "day": str(training_set.day),
-            **{key: content[key] for key in ("as_ofs", "holdout", "horizon_days", "active_days")},
+            **{key: content[key] for key in SET_FACTS if key in content},
         },
         report=report,
         text_encoder="" if spec.text_encoder is None else spec.text_encoder.digest,

@@ -27,7 +27,7 @@ from evergreen.promotion.ledger import Entry, Ledger
 from evergreen.promotion.pins import pinned_versions
 from evergreen.promotion.recorded import recall
 from evergreen.promotion.reproduction import Outcome, Reproduction, reproduce
-from evergreen.settings import Settings, load_settings
+from evergreen.settings import Settings
 from evergreen.training.dataset import HOLDOUT, TRAIN, StoredColumns, TrainingSet, build_training_set
 from evergreen.training.register import BUNDLE_TAG, register_challenger
 from evergreen.training.spec import TrainSpec
@@ -80,7 +80,7 @@ def past(filled_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with version 1. Not to be changed."""
     home = tmp_path_factory.mktemp("past") / "home"
     shutil.copytree(filled_shop.settings.home_path, home)
-    settings = load_settings("local").model_copy(update={"home": home})
+    settings = filled_shop.settings.model_copy(update={"home": home})
     registered(settings, build_training_set(settings, filled_shop.day, join=filled_shop.join))
     return home
 
@@ -103,6 +103,15 @@ def again(home_of_then: Settings, filled_shop: Shop, tmp_path: Path) -> Callable
         return reproduce(home_of_then, version, work, **{"train": train, "join": filled_shop.join, **changes})
 
     return make
+
+
+def test_dates_of_the_held_out_customers_are_those_of_then(shop: Shop, tmp_path: Path) -> None:
+    training = shop.settings.training.model_copy(update={"inner_steps": 2})
+    then = shop.settings.model_copy(update={"training": training})
+    version = registered(then, build_training_set(then, shop.day, join=shop.join))
+    (tmp_path / "work").mkdir()
+    made = reproduce(shop.settings, version, tmp_path / "work", train=train, join=shop.join)
+    assert made.bit_equal
 
 
 def outcomes(made: Reproduction) -> dict[str, Outcome]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_rows_are_sorted_and_customers_are_kept_apart(shop):
         assert not customers & trained
         assert set(split_customers(np.array(sorted(customers), object), shop.settings.training)) == {split.value}
     assert trained < set(read(made, HOLDOUT)["customer_id"])  # the holdout has all
+
+
+def test_customers_held_out_are_read_as_of_the_newest_dates_alone(shop):
+    whole = build(shop)
+    assert whole.inner_as_ofs == whole.as_ofs
+    training = shop.settings.training.model_copy(update={"inner_steps": 2})
+    cut = build(replace(shop, settings=shop.settings.model_copy(update={"training": training})))
+    assert cut.digest != whole.digest
+    assert sorted(set(read(cut, INNER)["as_of"])) == list(cut.inner_as_ofs) == list(whole.as_ofs[-2:])
+    pd.testing.assert_frame_equal(read(cut, TRAIN), read(whole, TRAIN))
+    assert build(shop).digest == whole.digest  # neither is taken for the other
 
 
 def test_the_manifest_counts_what_is_there(shop):

@@ -16,8 +16,8 @@ def test_the_dates_of_a_known_day():
     dates = training_dates(date(2011, 8, 31), TrainingSettings(), first_day=date(2009, 12, 1))
     assert dates.holdout == date(2011, 8, 4)
     assert dates.as_ofs[-1] == date(2011, 7, 7)
-    assert dates.as_ofs[0] == date(2011, 5, 22)
-    assert len(dates.as_ofs) == 8
+    assert dates.as_ofs[0] == date(2010, 7, 25)  # the season of the holdout, a year before
+    assert len(dates.as_ofs) == 26
     assert not dates.short
 
 
@@ -33,7 +33,7 @@ def test_no_label_window_of_training_meets_the_holdout_or_the_future(day, horizo
 
 @given(st.integers(60, 400))
 def test_a_short_history_takes_fewer_steps_or_says_how_many_days_it_needs(days):
-    training = TrainingSettings(steps=8, min_steps=2)
+    training = TrainingSettings(step_days=7, steps=8, min_steps=2)
     first = date(2024, 1, 1)
     day = first + timedelta(days=days - 1)
     earliest = first + timedelta(days=90)
@@ -53,7 +53,7 @@ def test_a_short_history_takes_fewer_steps_or_says_how_many_days_it_needs(days):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"min_steps": 9}, {"early_stopping_share": 0.4, "selection_share": 0.4}, {"candidates": {}}],
+    [{"min_steps": 27}, {"early_stopping_share": 0.4, "selection_share": 0.4}, {"candidates": {}}],
 )
 def test_settings_that_cannot_work_are_refused(changes):
     with pytest.raises(ValidationError):

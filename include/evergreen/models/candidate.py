@@ -162,6 +162,21 @@ class Models(Text):
         return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def twin_params(model: str, params: Mapping[str, Value]) -> dict[str, Value]:
+    """Parameters of a twin that learns from a sample of rows, defaults included.
+
+    What a candidate lists as `apart` has its default: how the artefact is kept, or what comes from outside, is no
+    matter of what the twin learns, and might be refused on few rows.
+
+    Args:
+        model: name of the model.
+        params: those of a bundle's manifest.
+    """
+    kind = candidate_class(model)
+    apart: Sequence[str] = getattr(kind, "apart", ())
+    return resolve(model, {name: value for name, value in params.items() if name not in apart}, kind.ranges)
+
+
 def frameworks_of(model: str, params: Mapping[str, Value]) -> list[str]:
     """Distributions that a model needs, and those of the models that it is made of, sorted.
 

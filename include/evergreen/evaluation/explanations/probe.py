@@ -10,7 +10,7 @@ import pandas as pd
 from evergreen.evaluation.explanations.attribution import attribute, drawn
 from evergreen.models.bundle import Bundle
 from evergreen.models.calibration import BetaCalibration
-from evergreen.models.candidate import Sample, candidate_class
+from evergreen.models.candidate import Sample, candidate_class, twin_params
 from evergreen.models.preprocessing import FeatureKind, Preprocessor
 from evergreen.settings.explanations import ExplanationSettings
 
@@ -41,8 +41,8 @@ def random_probe(bundle: Bundle, frame: pd.DataFrame, settings: ExplanationSetti
     sample = frame.iloc[drawn(len(frame), settings.probe_rows, settings.seed)]
     noise = np.random.default_rng(settings.seed).normal(size=len(sample))
     sample = sample.assign(**{PROBE: noise.astype(np.float32)})
-    kind = candidate_class(str(bundle.manifest["model"]))
-    params = bundle.manifest["params"]
+    model = str(bundle.manifest["model"])
+    kind, params = candidate_class(model), twin_params(model, bundle.manifest["params"])
     kinds: dict[str, FeatureKind] = dict(bundle.preprocessor.features) | {PROBE: "number"}
     features = [(name, kinds[name]) for name in kind.features(params, list(kinds))]
     if PROBE not in {name for name, _ in features}:  # a heuristic reads the feature that it is named for

@@ -60,6 +60,7 @@ class NetworkCandidate:
         "int8_average_precision_loss": Number(0.005, 0.0, 1.0, quiet=True),
         "int8_log_loss_rise": Number(0.002, 0.0, 1.0, quiet=True),
     }
+    apart: ClassVar[tuple[str, ...]] = ("int8", "text_frozen")  # no matter of a twin on few rows
     plan: ClassVar[Plan] = Plan(scale=True, one_hot=False, raw=True)
     frameworks: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
@@ -201,13 +202,14 @@ class NetworkCandidate:
 
     def save(self, folder: Path) -> None:
         """Writes the weights, compressed where they were, as safetensors, and what the graph is built from as JSON."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         from evergreen.models.network.encoder import FOLDER
 
         assert self.network is not None, "fit or load comes first"
         weights = self.compressed or self.network.state_dict()
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+        # Not by save_file: who serves is another user than who trained, and it lets nobody else read what it writes.
+        (folder / WEIGHTS).write_bytes(save({name: tensor.contiguous() for name, tensor in weights.items()}))
         (folder / LAYOUT).write_text(json.dumps(self.network.layout.to_json(), sort_keys=True, indent=1))
         if self.text_encoder is not None:
             self.text_encoder.write(folder / FOLDER)  # the model can then be made again from its bundle

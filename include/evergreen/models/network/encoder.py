@@ -38,10 +38,10 @@ class TextEncoder:
 
     def write(self, folder: Path) -> str:
         """Writes the encoder's two files and gives its digest. The same encoder gives the same bytes."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({TENSOR: np.ascontiguousarray(self.vectors, np.float32)}, folder / TABLE)
+        (folder / TABLE).write_bytes(save({TENSOR: np.ascontiguousarray(self.vectors, np.float32)}))
         document = {
             "format": FORMAT,
             "scheme": SCHEME,

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from evergreen.errors import TrainingError  # noqa: E402 (torch may be missing)
-from evergreen.models.candidate import Sample  # noqa: E402
+from evergreen.models.candidate import Sample, twin_params  # noqa: E402
 from evergreen.models.candidates.network import LAYOUT, WEIGHTS, NetworkCandidate  # noqa: E402
 from evergreen.models.network import compression  # noqa: E402
 from evergreen.models.network.compression import Parity, compress, expand  # noqa: E402
@@ -136,3 +136,21 @@ def test_where_nothing_is_compressed_no_parameter_says_so():
     params = stated(resolve("network", SMALL, NetworkCandidate.ranges), NetworkCandidate.ranges)
     assert [name for name in params if "int8" in name] == []
     assert stated(resolve("network", {"int8": 1}, NetworkCandidate.ranges), NetworkCandidate.ranges)["int8"] == 1
+
+
+def test_a_twin_on_few_rows_is_not_compressed():
+    """The probe's twin learns from a sample: its parity says nothing of the artefact's."""
+    given = stated(
+        resolve("network", SMALL | {"int8": 1, "text_frozen": 1}, NetworkCandidate.ranges), NetworkCandidate.ranges
+    )
+    twin = twin_params("network", given)
+    assert (twin["int8"], twin["text_frozen"], twin["width"]) == (0, 0, 16)
+    assert set(twin) == set(NetworkCandidate.ranges)
+
+
+@pytest.mark.parametrize("params", [{}, {"int8": 1}])
+def test_who_may_read_one_file_may_read_all(params, tmp_path):
+    """Serving is another user than training: safetensors' own writer would shut it out."""
+    candidate, _ = fitted(**params)
+    candidate.save(tmp_path)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1

@@ -12,14 +12,17 @@ torch = pytest.importorskip("torch")
 from evergreen.errors import TrainingError  # noqa: E402 (torch may be missing)
 from evergreen.jobs.text_encoder import main  # noqa: E402
 from evergreen.lake.digest import digest_json  # noqa: E402
-from evergreen.models.bundle import load_bundle  # noqa: E402
+from evergreen.models.bundle import load_bundle, store_bundle  # noqa: E402
 from evergreen.models.candidates.network import NetworkCandidate  # noqa: E402
 from evergreen.models.network.encoder import FOLDER, TextEncoder, digest_of  # noqa: E402
 from evergreen.models.network.graph import Network, Text  # noqa: E402
 from evergreen.models.network.layout import Layout  # noqa: E402
 from evergreen.models.text import BUCKETS, TOKENS, token_ids  # noqa: E402
+from evergreen.promotion.recorded import Recorded  # noqa: E402
+from evergreen.promotion.reproduction import make_spec  # noqa: E402
 from evergreen.settings import Settings  # noqa: E402
 from evergreen.settings.training import CandidateSettings  # noqa: E402
+from evergreen.training.dataset import TrainingSet  # noqa: E402
 from evergreen.training.spec import TrainSpec, make_specs  # noqa: E402
 from evergreen.training.text_encoder import of_training_set, parts_vectors, positive_information  # noqa: E402
 from evergreen.training.trained import SPEC, train_once, trained_folder  # noqa: E402
@@ -157,6 +160,21 @@ def test_without_an_encoder_nothing_says_so(training_set, tmp_path):
     assert not any(name.startswith("text") for name in manifest["params"])
     assert not (tmp_path / "bundle" / FOLDER).exists()
     assert "text_width" not in json.loads((tmp_path / "bundle" / "network.json").read_text())
+
+
+def test_a_version_is_made_again_from_its_bundle_alone(training_set, encoder, tmp_path):
+    import shutil
+
+    made = train(spec_of(training_set, encoder), tmp_path / "bundle")
+    settings = Settings(home=tmp_path)
+    stored = store_bundle(tmp_path / "bundle", tmp_path / "models")
+    shutil.rmtree(encoder)
+    spec = make_spec(settings, Recorded("1", {}, {}, load_bundle(stored), None, None), TrainingSet.open(training_set))
+    assert spec.text_encoder.folder == stored / FOLDER
+    assert train(spec, tmp_path / "again")["bundle_digest"] == made["bundle_digest"]
+    (stored / FOLDER / "encoder.json").write_text("{}")
+    with pytest.raises(TrainingError, match=r"text encoder .* cannot be read"):
+        train(spec, tmp_path / "again")
 
 
 def test_another_encoder_is_another_spec_and_its_place_is_not(training_set, encoder, tmp_path):

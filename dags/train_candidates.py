@@ -42,8 +42,8 @@ TRAIN, POOL = trainer()  # a process or a container, by `settings.training.runti
             False, type="boolean", title="Force", description="Train although it is not the newest published day."
         ),
         "candidates": Param(
-            "",
-            type="string",
+            None,
+            type=["null", "string"],
             title="Candidates",
             description="Names from settings.training.candidates with commas between, also of those that are not "
             "enabled. Empty: all that are enabled. The gate on heuristics needs one of them among the names.",
@@ -68,7 +68,7 @@ def train_candidates() -> None:
     specs = TrainingSpecsOperator(
         task_id="specs",
         training_set=dataset.output,
-        candidates="{{ params.candidates }}",
+        candidates="{{ params.candidates or '' }}",
         # `search` is skipped where nobody asked for it; a day that is not trained on skips all three before it.
         trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
     )

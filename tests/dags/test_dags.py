@@ -163,6 +163,20 @@ def test_what_takes_much_memory_waits_for_its_slot(dag_bag, dag_id, task_id):
     assert dag_bag.dags[dag_id].get_task(task_id).pool == HEAVY_POOL
 
 
+ASKED_FOR = {("rollback_model", "reason")}
+
+
+def test_the_trigger_form_can_be_sent_as_it_opens(dag_bag):
+    """An empty text that is not nullable disables the form's button, whatever its description says of empty."""
+    refused = {
+        (dag_id, name)
+        for dag_id, dag in dag_bag.dags.items()
+        for name, param in dag.params.items()
+        if param.value in ("", None) and "null" not in param.schema["type"]
+    }
+    assert refused == ASKED_FOR
+
+
 def test_any_of_two_assets_starts_the_scoring(dag_bag):
     from airflow.sdk import AssetAny
 

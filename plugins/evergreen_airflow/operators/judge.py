@@ -50,4 +50,5 @@ class PromotionGateOperator(BaseOperator):
         if judged["verdict"] != UNCHANGED:
             attach_reports(settings, judged)
         self.log.info("%s: %s (evidence %s)", judged["verdict"], judged["reason"], judged["evidence_digest"][:12])
+        self.log.info("report: %s", self.report_url or judged["reports"].get("evaluation"))
         return judged

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evergreen.settings import Settings
 
 SEARCH_JOB = "evergreen.jobs.search"
+STATES = ("complete", "pruned", "failed")  # of trials that count
 
 
 class SearchOperator(BaseOperator):
@@ -58,6 +59,7 @@ class SearchOperator(BaseOperator):
         self._job = JobProcess(SEARCH_JOB, [*where, "--model", model])
         outcome = self._job.run(self.log.info)
         self._track(settings, outcome)
+        self.log.info(_what_comes_of_it(settings, outcome))
         told = {name: outcome[name] for name in ("study", "metric", "gain", "beats_default", "trials", "seconds")}
         return {**told, "best": outcome["best"]["params"], "value": outcome["best"]["value"]}
 
@@ -73,8 +75,20 @@ class SearchOperator(BaseOperator):
             self.log.warning("MLflow has no record of this search: %s", str(error).splitlines()[0])
         else:
             self.mlflow_url = f"http://127.0.0.1:{settings.mlflow.port}/{page}"
+            self.log.info("trials in MLflow: %s", self.mlflow_url)
 
     def on_kill(self) -> None:
         """Ends the search and its workers."""
         if self._job is not None:
             self._job.kill()
+
+
+def _what_comes_of_it(settings: Settings, outcome: Mapping[str, Any]) -> str:
+    """The last line of a search, for the person who asked for it."""
+    from evergreen.training.search.outcome import why_not_used
+
+    trials = outcome["trials"]
+    told = f"{outcome['model']}: {outcome['metric']} {outcome['gain']:+.4f} against the defaults, on held-out customers"
+    told += f" of {len(outcome['folds'])} folds, best of {sum(trials[name] for name in STATES)} trials"
+    reason = why_not_used(settings, outcome)
+    return f"{told}; not used by the training: {reason}" if reason else f"{told}; used by the training from now on"

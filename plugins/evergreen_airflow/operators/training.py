@@ -76,7 +76,11 @@ class TrainingSpecsOperator(BaseOperator):
         from evergreen.training.spec import make_specs
 
         asked = [name.strip() for name in self.candidates.split(",") if name.strip()]
-        return make_specs(load_settings(), self.training_set, asked)
+        specs = make_specs(load_settings(), self.training_set, asked)
+        for spec in specs:
+            params = ", ".join(f"{name} {value}" for name, value in sorted(spec["params"].items()))
+            self.log.info("%s (%s): %s", spec["candidate"], spec["model"], params or "the model's defaults")
+        return specs
 
 
 class TrainProcessOperator(BaseOperator):

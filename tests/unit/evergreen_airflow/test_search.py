@@ -10,12 +10,16 @@ from evergreen_airflow.operators.search import SearchOperator
 SET = {"folder": "/sets/a", "digest": "d" * 64}
 OUTCOME = {
     "study": "xgboost-abc",
+    "model": "xgboost",
+    "customers_share": 1.0,
+    "folds": [{}, {}],
     "metric": "average_precision",
     "gain": 0.01,
     "beats_default": True,
-    "trials": {"complete": 3},
+    "trials": {"complete": 3, "pruned": 1, "failed": 0, "wanted": 9},
     "seconds": 4.0,
-    "best": {"params": {"max_depth": 5}, "value": 0.21},
+    "best": {"number": 2, "params": {"max_depth": 5}, "value": 0.21},
+    "default": {"number": 0, "value": 0.2},
     "table": ["long"],
 }
 
@@ -74,6 +78,26 @@ def test_each_model_of_the_settings_is_searched(context, jobs, tracked, monkeypa
     assert operator.mlflow_url.endswith("/#/experiments/1/runs/2")
     operator.on_kill()
     assert jobs[-1] == "killed"
+
+
+@pytest.mark.parametrize(
+    ("margin", "told"),
+    [
+        ("0.001", "; used by the training from now on"),
+        ("0.05", "; not used by the training: it gains 0.0100 on the defaults, at least 0.05 is asked for"),
+    ],
+)
+def test_the_log_ends_with_what_comes_of_it(context, jobs, tracked, monkeypatch, margin, told):
+    monkeypatch.setenv("EVERGREEN__TRAINING__SEARCH__MARGIN", margin)
+    operator = SearchOperator(task_id="search", training_set=SET, wanted="True")
+    said = []
+    monkeypatch.setattr(operator.log, "info", lambda text, *given: said.append(text % given if given else text))
+    operator.execute(context())
+    assert said[0].endswith(f": {operator.mlflow_url}")
+    assert said[1] == (
+        "xgboost: average_precision +0.0100 against the defaults, on held-out customers of 2 folds, best of 4 trials"
+        + told
+    )
 
 
 def test_a_dead_mlflow_does_not_fail_the_search(context, jobs, monkeypatch):

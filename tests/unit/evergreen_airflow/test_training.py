@@ -122,6 +122,15 @@ def test_each_candidate_of_the_settings_gets_a_spec(context, settings, tmp_path)
     assert json.dumps(specs)
 
 
+def test_the_log_tells_what_each_candidate_is_trained_with(context, settings, tmp_path, monkeypatch):
+    training_set = {"folder": str(tmp_path), "digest": "0" * 64, "day": "2011-08-31", "rows": {"train": 7}}
+    operator = TrainingSpecsOperator(task_id="specs", training_set=training_set, candidates="frequency, xgboost")
+    said = []
+    monkeypatch.setattr(operator.log, "info", lambda text, *given: said.append(text % given))
+    operator.execute(context())
+    assert said == ["frequency (heuristic): feature pair_purchases", "xgboost (xgboost): the model's defaults"]
+
+
 def test_a_run_gets_specs_of_the_candidates_that_it_names(context, tmp_path):
     training_set = {"folder": str(tmp_path), "digest": "0" * 64, "day": "2011-08-31"}
     operator = TrainingSpecsOperator(task_id="specs", training_set=training_set, candidates=" ensemble, recency,")

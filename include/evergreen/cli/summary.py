@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from evergreen.platform.client import AirflowClient
 
 SHOWN = ("roc_auc", "average_precision", "ndcg_at_10", "recall_at_10", "log_loss", "brier", "ece", "campaign_profit")
+REPORTS = {
+    "evaluation": "evaluation report",
+    "drift": "drift report",
+    "card": "model card",
+    "explanations": "explanations",
+}
 STYLE = {"promote": "green", "passed": "green", "reject": "red", "failed": "red"}
 
 
@@ -122,7 +128,7 @@ def show_evidence(console: Console, settings: Settings, judged: Mapping[str, Any
     console.print(table)
     console.print(metrics_table(judged["metrics"]))
     for name, path in judged["reports"].items():
-        console.print(f"  {name}: {path}", soft_wrap=True)
+        console.print(f"  {REPORTS.get(name, name)}: {path}", soft_wrap=True)
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
@@ -159,6 +165,6 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print()
     console.print("stages: " + ", ".join(f"{name} {seconds(value)}" for name, value in outcome.stages.items()))
     for name, path in outcome.reports.items():
-        console.print(f"{name} report: {path}", soft_wrap=True)
+        console.print(f"{REPORTS.get(name, name)}: {path}", soft_wrap=True)
     for name, address in outcome.addresses.items():
         console.print(f"{name}: {address}")

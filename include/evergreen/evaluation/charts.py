@@ -9,7 +9,7 @@ from html import escape
 
 Point = Sequence[float]
 WIDTH, HEIGHT = 340.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 10.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 14.0, 10.0, 40.0  # left: the axis's name beside a number such as -2,000
 MOST_TICKS = 8
 
 
@@ -98,7 +98,7 @@ def scatter_chart(frame: Frame, dots: Sequence[Point]) -> str:
 
 
 def heat_map(x: Sequence[object], y: Sequence[object], cells: Sequence[Sequence[float]], title: str) -> str:
-    """A cell for each of `x` (left to right) and `y` (bottom to top), the darker the higher its value."""
+    """A cell for each of `x` (left to right) and `y` (bottom to top), the stronger its colour the higher its value."""
     values = [value for line in cells for value in line]
     low, spread = min(values), (max(values) - min(values)) or 1.0
     width, height = (WIDTH - LEFT - RIGHT) / len(x), (HEIGHT - TOP - BOTTOM) / len(y)

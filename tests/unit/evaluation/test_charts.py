@@ -60,7 +60,7 @@ def test_dots_beyond_the_axes_are_left_out() -> None:
     assert chart.count("guide") == 1
 
 
-def test_a_cell_is_the_darker_the_higher() -> None:
+def test_the_colour_of_a_cell_is_the_stronger_the_higher_it_is() -> None:
     chart = heat_map(["a<b>", 2.0], [1.0, 2.0, 3.0], [[0.0, 0.1, 0.2], [0.3, 0.4, 0.5]], "both")
     shades = [float(part.split('"')[0]) for part in chart.split('fill-opacity="')[1:]]
     assert shades == sorted(shades)

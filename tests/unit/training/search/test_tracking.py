@@ -3,6 +3,7 @@ from __future__ import annotations
 from mlflow import MlflowClient
 
 from evergreen.training.search.tracking import log_search
+from evergreen.training.tracking import experiment_id, tracking_client
 
 
 def trial(number: int, state: str = "complete", value: float | None = 0.2) -> dict:
@@ -36,6 +37,19 @@ def outcome(*table: dict) -> dict:
         "seconds": 3.0,
         "table": list(table),
     }
+
+
+def test_mlflow_shows_runs_and_models_of_an_experiment_and_a_choice_by_hand_stays(settings):
+    client = tracking_client(settings)
+    made = experiment_id(client, settings)
+    kinds = [client.get_experiment(made).tags["mlflow.experimentKind"]]
+    client.set_experiment_tag(made, "mlflow.experimentKind", "genai_development")
+    kinds.append(client.get_experiment(experiment_id(client, settings)).tags["mlflow.experimentKind"])
+    assert kinds == ["custom_model_development", "genai_development"]
+    by_hand = settings.model_copy(update={"mlflow": settings.mlflow.model_copy(update={"experiment": "other"})})
+    client.create_experiment("other")
+    found = client.get_experiment(experiment_id(client, by_hand))
+    assert found.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_a_search_has_its_trials_below_it_once_each(settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from evergreen.errors import LakeError
+from evergreen.features import factors
 from evergreen.features.fold import PAIR_KEY, fold, newest_states, pair_days, pair_rows
 from evergreen.features.grid import grid
 from evergreen.features.reading import read_files, read_small
@@ -23,7 +24,7 @@ from evergreen.lake import Lake, LakeTable, Release, Staged, begin, latest_relea
 from evergreen.lake.digest import digest_json
 from evergreen.lake.schemas import TableSpec
 from evergreen.lake.staged_set import StagedSet
-from evergreen.lake.staging import discard, new_attempt
+from evergreen.lake.staging import discard, new_attempt, stage_days
 from evergreen.logs import log_context
 from evergreen.settings import Settings
 
@@ -36,8 +37,15 @@ FOLDED = ("pair_features", "daily_customer", "daily_product")
 SNAPSHOTS = ("customer_features", "product_features")
 TABLES = (*FOLDED, *SNAPSHOTS)
 
+PURCHASES = (*PAIR_KEY, "event_date")
+
 FEW_DAYS = 31
 """The pairs of so many days are few enough to hold here and to send to every task."""
+
+
+def table_names(settings: Settings) -> tuple[str, ...]:
+    """The tables that a build makes: `TABLES`, and those of factors where the settings ask for them."""
+    return (*TABLES, *factors.TABLES) if settings.features.factors.enabled else TABLES
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,13 @@ class Plan:
     newest_day: date
     changed_from: date | None  # fold from this day to the newest; None: no line changed
     snapshots: tuple[date, ...]  # days whose snapshot (`as_of` is the day after) is made
+    factors: tuple[date, ...] = ()  # days whose purchases are factorised; none unless the settings say so
+    forgotten: tuple[date, ...] = ()  # days whose factors are no longer right, and which nobody needs now
 
     @property
     def nothing(self) -> bool:
         """True where the tables already hold what the lines give."""
-        return self.changed_from is None and not self.snapshots
+        return self.changed_from is None and not (self.snapshots or self.factors or self.forgotten)
 
     @property
     def rebuild(self) -> bool:
@@ -88,8 +98,31 @@ def plan_build(settings: Settings, day: date) -> Plan:
     # while a backfill ingests faster than features follow.
     wanted = {days[-1], *(as_of - timedelta(days=1) for as_of in grid(day, settings.training).dates)}
     stale = set() if changed_from is None else {found for found in kept if found >= changed_from}
-    snapshots = {found for found in wanted - have if days[0] <= found <= days[-1]} | stale
-    return Plan(day, transactions, tables, transform, days[0], days[-1], changed_from, tuple(sorted(snapshots)))
+    wanted = {found for found in wanted if days[0] <= found <= days[-1]}
+    snapshots = tuple(sorted((wanted - have) | stale))
+    plan = Plan(day, transactions, tables, transform, days[0], days[-1], changed_from, snapshots)
+    return _with_factors(lake, settings, plan, wanted) if settings.features.factors.enabled else plan
+
+
+def _with_factors(lake: Lake, settings: Settings, plan: Plan, wanted: set[date]) -> Plan:
+    """The plan with the days to factorise: those that are wanted and are not there, or are not right any more.
+
+    A day that is not right and not wanted is forgotten instead: it takes seconds, and a build for it makes it again.
+    """
+    tables = {name: lake.table(name) for name in factors.TABLES}
+    released = latest_release(lake, "features")
+    right: set[date] = set()
+    if released is not None and released.inputs.get("factors") == factors.transform(settings.features.factors):
+        held = {name: _released(lake, released, name) for name in tables}
+        right = {
+            found
+            for found in set.intersection(*(set(days) for days in held.values()))
+            if all(tables[name].digests.get(found) == held[name][found] for name in tables)
+            and (plan.changed_from is None or found < plan.changed_from)
+        }
+    kept = {found for table in tables.values() for found in table.digests}
+    made, gone = tuple(sorted(wanted - right)), tuple(sorted(kept - right - wanted))
+    return replace(plan, tables=plan.tables | tables, factors=made, forgotten=gone)
 
 
 def stage_features(
@@ -112,8 +145,9 @@ def stage_features(
     """
     lake = Lake(settings.lake_path)
     attempt = new_attempt()
+    tables = table_names(settings)
     try:
-        folders = {name: begin(lake, name, attempt) for name in TABLES}
+        folders = {name: begin(lake, name, attempt) for name in tables}
         plan = plan_build(settings, day)
         scratch = lake.root / "staging" / f"{attempt}.read"
         with log_context(run=run_id, day=day, stage="features"):
@@ -126,11 +160,13 @@ def stage_features(
                         _stage_folded(session, settings, plan, plan.changed_from, folders, scratch)
                     if plan.snapshots:
                         _stage_snapshots(session, settings, plan, folders, scratch)
+                    if plan.factors:
+                        _stage_factors(session, settings, plan, folders, scratch)
                 finally:
                     shutil.rmtree(scratch, ignore_errors=True)
-            return _seal(lake, plan, attempt)
+            return _seal(lake, settings, plan, attempt)
     except BaseException:
-        for name in TABLES:
+        for name in tables:
             discard(lake, name, attempt)
         raise
 
@@ -199,21 +235,41 @@ def _stage_snapshots(
         ("daily_customer", "customer_features", customer_snapshots),
         ("daily_product", "product_features", product_snapshots),
     ):
-        tiles = _tiles(spark, plan, tile, folders, scratch)
+        paths = _paths(plan, tile, folders, None, plan.snapshots[-1])
+        tiles = read_files(spark, plan.tables[tile].spec, paths, scratch)
         _write(snapshots(tiles, as_ofs, categories), folders[table], plan.tables[table].spec.key)
 
 
-def _tiles(spark: SparkSession, plan: Plan, name: str, folders: dict[str, Path], scratch: Path) -> DataFrame:
-    """Published tiles before the first folded day, staged ones from it on; up to the newest snapshot's day."""
-    table, newest = plan.tables[name], plan.snapshots[-1]
-    last_published = newest if plan.changed_from is None else min(newest, plan.changed_from - timedelta(days=1))
+def _stage_factors(
+    spark: SparkSession, settings: Settings, plan: Plan, folders: dict[str, Path], scratch: Path
+) -> None:
+    given = settings.features.factors
+    first = plan.factors[0] + timedelta(days=1) - timedelta(days=given.history_days)
+    spec = plan.tables["pair_features"].spec
+    narrow = replace(spec, schema=pa.schema([spec.schema.field(name) for name in PURCHASES]))
+    paths = _paths(plan, "pair_features", folders, first, plan.factors[-1])
+    purchases = read_files(spark, narrow, paths, scratch)
+    for day in plan.factors:
+        LOG.info("factorising the purchases up to %s", day)
+        made = factors.factorise(purchases, day + timedelta(days=1), given)
+        for name in factors.TABLES:
+            if made is not None:
+                _write(made[name], folders[name], plan.tables[name].spec.key)
+            else:  # a day without any is a day
+                empty = plan.tables[name].spec.file_schema.empty_table()
+                stage_days(Lake(settings.lake_path), name, folders[name].name, [(day, empty)])
+
+
+def _paths(plan: Plan, name: str, folders: dict[str, Path], first: date | None, last: date) -> list[str]:
+    """Files of the days from `first` to `last`: published before the first folded day, staged from it on."""
+    last_published = last if plan.changed_from is None else min(last, plan.changed_from - timedelta(days=1))
     staged = sorted(
         str(file)
         for folder in folders[name].glob("event_date=*")
-        if date.fromisoformat(folder.name.removeprefix("event_date=")) <= newest
+        if (first or date.min) <= date.fromisoformat(folder.name.removeprefix("event_date=")) <= last
         for file in folder.glob("*.parquet")
     )
-    return read_files(spark, table.spec, [*table.paths(None, last_published), *staged], scratch)
+    return [*plan.tables[name].paths(first, last_published), *staged]
 
 
 def _write(rows: DataFrame, folder: Path, key: Iterable[str]) -> None:
@@ -222,22 +278,25 @@ def _write(rows: DataFrame, folder: Path, key: Iterable[str]) -> None:
     ordered.write.mode("append").partitionBy("event_date").parquet(str(folder))
 
 
-def _seal(lake: Lake, plan: Plan, attempt: str) -> StagedSet:
+def _seal(lake: Lake, settings: Settings, plan: Plan, attempt: str) -> StagedSet:
     inputs = {"transactions": plan.transactions.version, "transform": plan.transform}
+    counts: dict[str, int] = {}
+    covered: dict[str, tuple[date, ...]] = dict.fromkeys(SNAPSHOTS, plan.snapshots)
+    if settings.features.factors.enabled:
+        inputs["factors"] = factors.transform(settings.features.factors)
+        counts["factors"] = len(plan.factors)
+        covered |= dict.fromkeys(factors.TABLES, (*plan.factors, *plan.forgotten))
     last = max([plan.newest_day, *(day for table in plan.tables.values() for day in table.days()[-1:])])
     parts: list[Staged] = []
-    for name in TABLES:
-        if name in SNAPSHOTS:
-            only: tuple[date, ...] | None = plan.snapshots
-        else:
-            only = () if plan.changed_from is None else None
-        start = plan.changed_from or plan.day
+    for name in table_names(settings):
+        only = covered.get(name, () if plan.changed_from is None else None)
+        start = min([plan.changed_from or plan.day, *(only or ())])
         parts.append(
             seal(
                 lake, name, attempt, start=start, end=last, transform=plan.transform, inputs=inputs, only=only,
                 mark_empty=name in SNAPSHOTS,
             )
         )  # fmt: skip
-    counts = {part.table: part.rows for part in parts} | {"snapshots": len(plan.snapshots)}
-    days = [plan.changed_from or plan.day, *plan.snapshots[:1]]
+    counts = {part.table: part.rows for part in parts} | {"snapshots": len(plan.snapshots)} | counts
+    days = [plan.changed_from or plan.day, *plan.snapshots[:1], *plan.factors[:1]]
     return StagedSet("features", plan.day, min(days), plan.newest_day, tuple(parts), inputs, counts)

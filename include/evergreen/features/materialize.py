@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from evergreen.features.store import FeatureStore
 
 PAIRS = "pair_state"
-SNAPSHOTS = ("customer_state", "product_state")
+TABLES = features.VIEWS | features.FACTOR_VIEWS
 DAY = timedelta(days=1)
 RECORD = "materializations"
 RELEASE = "features"
@@ -42,13 +43,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Held:
-    """What the online store holds."""
+    """What the online store holds, or is to hold."""
 
     as_of: date
     sequence: int  # of the release
     digest: str  # of the release
     definitions: str
     versions: dict[str, int]
+
+    @property
+    def views(self) -> list[str]:
+        """Views whose tables it was made from."""
+        return [view for view, table in TABLES.items() if table in self.versions]
 
     @staticmethod
     def read(store: FeatureStore) -> Held | None:
@@ -85,11 +91,12 @@ def materialize(settings: Settings, release: Release) -> dict[str, Any]:
         FeatureStoreError: a snapshot is missing, counts differ, or a value online is not the value offline.
     """
     began = monotonic()
+    features.check_factors(settings, release.versions)
     features.apply(settings)
     lake = Lake(settings.lake_path)
     store = features.feature_store(settings, release.versions)
-    versions = {table: release.versions[table] for table in features.VIEWS.values()}
-    definitions = features.definitions_digest()
+    versions = {table: release.versions[table] for table in features.views(settings).values()}
+    definitions = features.definitions_digest(settings)
     now = Held(newest_as_of(lake, release), release.sequence, release.digest, definitions, versions)
     with features.online_store(store).transaction(store.config):
         held = Held.read(store)
@@ -97,13 +104,13 @@ def materialize(settings: Settings, release: Release) -> dict[str, Any]:
             held = None  # the lake is another one than the store was made from
         if held is not None and held.sequence > now.sequence:
             log.info("release %s is online already, release %s is older", held.sequence, now.sequence)
-            return _summary(held, [], _counts(store), began, 0)
+            return _summary(held, [], _counts(store, held), began, 0)
         if held is not None and held.definitions != now.definitions:
             held = None  # nothing can be built on rows of other definitions
         windows = plan(lake, held, now)
         checked = _bring_online(settings, lake, store, windows, held, now) if windows else 0
         _note(store, now)
-        rows = _counts(store)
+        rows = _counts(store, now)
     summary = _summary(now, windows, rows, began, checked)
     if windows:
         _record(lake, windows, summary, now)
@@ -117,11 +124,11 @@ def _bring_online(
         _load(lake, store, window, held, now)
     first = now.as_of - ACTIVE_DAYS * DAY
     features.forget_before(store, PAIRS, _seen(first))
-    table, version = features.VIEWS[PAIRS], now.versions[features.VIEWS[PAIRS]]
+    table, version = TABLES[PAIRS], now.versions[TABLES[PAIRS]]
     active = _keys(lake, table, version, [first + n * DAY for n in range(ACTIVE_DAYS)])
     _reconcile(store, lake, now, active.num_rows)
     sample = _sample(lake, table, version, now.as_of, active, settings.feature_store.check_pairs)
-    return check_online(store, sample, now.as_of)
+    return check_online(store, sample, now.as_of, now.views)
 
 
 def newest_as_of(lake: Lake, release: Release) -> date:
@@ -134,25 +141,27 @@ def plan(lake: Lake, held: Held | None, now: Held) -> list[Window]:
     """What must be brought online; nothing where the store holds it already."""
     last = now.as_of - DAY
     windows = []
-    for view in SNAPSHOTS:
-        changed = _changed_days(lake, features.VIEWS[view], held, now, last)
+    for view in now.views:
+        if view == PAIRS:
+            continue
+        changed = _changed_days(lake, TABLES[view], held, now, last)
         if held is None or changed or held.as_of != now.as_of:
             windows.append(Window(view, last, last, full=True))
     first = now.as_of - ACTIVE_DAYS * DAY
     if held is None:
         windows.append(Window(PAIRS, first, last, full=True))
-    elif changed := _changed_days(lake, features.VIEWS[PAIRS], held, now, first):
+    elif changed := _changed_days(lake, TABLES[PAIRS], held, now, first):
         windows.append(Window(PAIRS, changed[0], last, full=False))
     return windows
 
 
-def check_online(store: FeatureStore, pairs: pd.DataFrame, as_of: date) -> int:
-    """Compares state and features of pairs, online against offline; gives how many values were equal.
+def check_online(store: FeatureStore, pairs: pd.DataFrame, as_of: date, views: Iterable[str] = features.VIEWS) -> int:
+    """Compares state of views and features of pairs, online against offline; gives how many values were equal.
 
     Raises:
         FeatureStoreError: naming the pair, the feature and both values.
     """
-    references = [*features.state_references(store), *features.service_references(store)]
+    references = [*features.state_references(store, views), *features.service_references(store)]
     offline = features.read_offline(store, references, pairs, as_of)
     online = features.read_online(store, references, pairs, as_of)
     for name in offline.columns:
@@ -179,7 +188,7 @@ def _changed_days(lake: Lake, table: str, held: Held | None, now: Held, first: d
 
 def _load(lake: Lake, store: FeatureStore, window: Window, held: Held | None, now: Held) -> None:
     """Brings a window online. Entities whose rows changed are forgotten first: a correction may take rows away."""
-    table = features.VIEWS[window.view]
+    table = TABLES[window.view]
     if window.full or held is None:
         features.forget(store, window.view, None)
         features.bring_online(store, window.view, _seen(window.start), _seen(window.end))
@@ -202,11 +211,11 @@ def _reconcile(store: FeatureStore, lake: Lake, now: Held, active: int) -> None:
         FeatureStoreError: they differ, or customers or products have no snapshot as of the newest day.
     """
     last = now.as_of - DAY
-    for view, rows in _counts(store).items():
-        table = features.VIEWS[view]
+    for view, rows in _counts(store, now).items():
+        table = TABLES[view]
         files = lake.table(table, now.versions[table]).files
         expected = active if view == PAIRS else sum(file.rows for file in files if file.day == last)
-        if active and not expected:
+        if active and not expected and view not in features.FACTOR_VIEWS:  # a short history may hold no purchase
             raise FeatureStoreError(f"{table} has no snapshot as of {now.as_of}: build the features of {last} first")
         if rows != expected:
             raise FeatureStoreError(f"{view} has {rows} entities online and {expected} offline as of {now.as_of}")
@@ -253,9 +262,9 @@ def _released(lake: Lake, held: Held) -> bool:
     return any((known.sequence, known.digest) == (held.sequence, held.digest) for known in releases(lake, RELEASE))
 
 
-def _counts(store: FeatureStore) -> dict[str, int]:
+def _counts(store: FeatureStore, held: Held) -> dict[str, int]:
     online = features.online_store(store)
-    return {view: online.count(store.config, store.get_feature_view(view)) for view in features.VIEWS}
+    return {view: online.count(store.config, store.get_feature_view(view)) for view in held.views}
 
 
 def _note(store: FeatureStore, now: Held) -> None:

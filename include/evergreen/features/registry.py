@@ -187,6 +187,20 @@ _TEXT = (_label("text", "description", "The product's newest description"),)
 FEATURES: tuple[Feature, ...] = (*_PAIR, *_CUSTOMER, *_PRODUCT, *_INTERACTION, *_CALENDAR, *_SEQUENCE, *_TEXT)
 """All model features: what `evergreen.features.relative.features` gives, in this order."""
 
+AFFINITY = "pair_affinity"
+FACTOR_FEATURES: tuple[Feature, ...] = (
+    _number(
+        "factors",
+        AFFINITY,
+        "Customer's vector x product's vector: how well the product suits what the customer buys; missing where either "
+        "has none",
+    ),
+)
+"""What `evergreen.features.affinity` gives, if `settings.features.factors.enabled`; behind `FEATURES`."""
+
+KNOWN: tuple[Feature, ...] = (*FEATURES, *FACTOR_FEATURES)
+"""Every feature that there can be, in the order in which models see them."""
+
 RAW_GROUPS = ("sequence", "text")
 """Groups that only a model with an encoder for them reads; the other groups sum them up."""
 

@@ -7,10 +7,13 @@ from typing import Literal
 
 from evergreen.lake.feature_columns import (
     CUSTOMER_COLUMNS,
+    CUSTOMER_FACTOR_COLUMNS,
+    FACTOR_UNIT,
     LAGS,
     MEMORY_DAYS,
     PAIR_COLUMNS,
     PRODUCT_COLUMNS,
+    PRODUCT_FACTOR_COLUMNS,
     TEXT_BUCKETS,
     TREND_WINDOWS,
     UNKNOWN,
@@ -21,10 +24,13 @@ from evergreen.lake.feature_columns import (
 
 __all__ = [
     "CUSTOMER_COLUMNS",
+    "CUSTOMER_FACTOR_COLUMNS",
+    "FACTOR_UNIT",
     "LAGS",
     "MEMORY_DAYS",
     "PAIR_COLUMNS",
     "PRODUCT_COLUMNS",
+    "PRODUCT_FACTOR_COLUMNS",
     "TEXT_BUCKETS",
     "TREND_WINDOWS",
     "UNKNOWN",
@@ -41,5 +47,5 @@ class Feature:
 
     name: str
     kind: Literal["float64", "int64", "string"]
-    group: str  # pair, customer, product, interaction, calendar, sequence, text
+    group: str  # pair, customer, product, interaction, calendar, sequence, text, factors
     doc: str

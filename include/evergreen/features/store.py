@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from importlib import import_module
 from importlib.metadata import version
@@ -22,8 +22,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from evergreen.errors import FeatureStoreError
-from evergreen.features.registry import FEATURES
-from evergreen.features.schema import CUSTOMER_COLUMNS, PAIR_COLUMNS, PRODUCT_COLUMNS
+from evergreen.features.registry import FACTOR_FEATURES, FEATURES
+from evergreen.features.schema import (
+    CUSTOMER_COLUMNS,
+    CUSTOMER_FACTOR_COLUMNS,
+    PAIR_COLUMNS,
+    PRODUCT_COLUMNS,
+    PRODUCT_FACTOR_COLUMNS,
+)
 from evergreen.settings import Settings
 from evergreen.settings.tree import PROJECT
 
@@ -38,6 +44,9 @@ REPO = PROJECT / "feature_repo"
 DEFINITIONS = ("entities", "data_sources", "feature_views", "on_demand", "feature_services")
 VIEWS = {"pair_state": "pair_features", "customer_state": "customer_features", "product_state": "product_features"}
 """Feature views and the tables of the lake that they read."""
+FACTORS = "factors"
+"""The module of the repository whose definitions there are if `settings.features.factors.enabled`."""
+FACTOR_VIEWS = {"customer_factors_state": "customer_factors", "product_factors_state": "product_factors"}
 
 PAIRS_A_READ = 2_000
 NOTE = "materialized"
@@ -54,19 +63,23 @@ def apply(settings: Settings) -> bool:
     """
     folder = _folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    digest = definitions_digest()
+    digest = definitions_digest(settings)
     with _locked(folder / "apply.lock"):
         stamp = folder / "applied.json"
         if stamp.exists() and json.loads(stamp.read_text())["definitions"] == digest and _stores_exist(settings):
             return False
-        register(feature_store(settings))
+        register(feature_store(settings), definitions(settings))
         stamp.write_text(json.dumps({"definitions": digest}))
     return True
 
 
-def register(store: FeatureStore) -> None:
-    """Makes a registry hold the repository's definitions and nothing else, and the online store their tables."""
-    wanted = definitions()
+def views(settings: Settings) -> dict[str, str]:
+    """Feature views and the tables that they read, those of factors included where the settings ask for them."""
+    return VIEWS | FACTOR_VIEWS if settings.features.factors.enabled else VIEWS
+
+
+def register(store: FeatureStore, wanted: list[Any]) -> None:
+    """Makes a registry hold these definitions and nothing else, and the online store their tables."""
     names = {(type(item).__name__, item.name) for item in wanted}
     gone = [item for item in _registered(store) if (type(item).__name__, item.name) not in names]
     with warnings.catch_warnings():
@@ -96,7 +109,7 @@ def repo_config(settings: Settings, versions: Mapping[str, int] | None = None) -
     """What `feature_repo/feature_store.yaml` says for the local profile, for any settings and versions."""
     from feast import RepoConfig
 
-    wanted = set(VIEWS.values())
+    wanted = {*VIEWS.values(), *FACTOR_VIEWS.values()}
     return RepoConfig(
         project="evergreen",
         provider="local",
@@ -160,11 +173,13 @@ def historical_features(
         is not known reads as NaN, or `unknown`.
 
     Raises:
-        FeatureStoreError: an unknown service, or a join that lost or added rows.
+        FeatureStoreError: an unknown service, versions without a table of factors where they are switched on, or a
+            join that lost or added rows.
     """
     import numpy as np
     import pandas as pd
 
+    check_factors(settings, versions)
     apply(settings)
     store = feature_store(settings, versions)
     references = service_references(store, service)
@@ -181,6 +196,20 @@ def historical_features(
     if len(joined) != len(entities):
         raise FeatureStoreError(f"{len(entities)} pairs went into the join, {len(joined)} came out")
     return joined if (np.diff(place) > 0).all() else joined.iloc[np.argsort(place)].reset_index(drop=True)
+
+
+def check_factors(settings: Settings, versions: Mapping[str, int]) -> None:
+    """Refuses a release that was made before factors were switched on: its pairs would have none, without a word.
+
+    Raises:
+        FeatureStoreError: naming the table and the setting.
+    """
+    for table in views(settings).values():
+        if table in FACTOR_VIEWS.values() and table not in versions:
+            raise FeatureStoreError(
+                f"the release of features has no table {table}: it was made before settings.features.factors.enabled; "
+                "build the features of the day again"
+            )
 
 
 def online_features(settings: Settings, pairs: pd.DataFrame, as_of: date, service: str = SERVICE) -> pd.DataFrame:
@@ -306,13 +335,18 @@ def online_store(store: FeatureStore) -> Any:
     return store._get_provider().online_store
 
 
-def definitions_digest() -> str:
+def definitions_digest(settings: Settings) -> str:
     """SHA-256 over all that `apply` registers: the repository's modules, columns, features, Feast's version."""
     hasher = hashlib.sha256(version("feast").encode())
+    factors = settings.features.factors.enabled
     for file in sorted(REPO.rglob("*.py")):
+        if file.stem == FACTORS and not factors:
+            continue
         hasher.update(str(file.relative_to(REPO)).encode())
         hasher.update(file.read_bytes())
     hasher.update(repr((PAIR_COLUMNS, CUSTOMER_COLUMNS, PRODUCT_COLUMNS, FEATURES)).encode())
+    if factors:
+        hasher.update(repr((CUSTOMER_FACTOR_COLUMNS, PRODUCT_FACTOR_COLUMNS, FACTOR_FEATURES)).encode())
     return hasher.hexdigest()
 
 
@@ -328,9 +362,9 @@ def service_references(store: FeatureStore, service: str = SERVICE) -> list[str]
     ]
 
 
-def state_references(store: FeatureStore) -> list[str]:
-    """References of all stored columns of all views."""
-    return [f"{view}:{feature.name}" for view in VIEWS for feature in store.get_feature_view(view).features]
+def state_references(store: FeatureStore, views: Iterable[str] = VIEWS) -> list[str]:
+    """References of all stored columns of views."""
+    return [f"{view}:{feature.name}" for view in views for feature in store.get_feature_view(view).features]
 
 
 def _names(references: list[str]) -> list[str]:
@@ -358,13 +392,13 @@ def _service(store: FeatureStore, name: str) -> FeatureService:
     return versions[max(versions)]
 
 
-def definitions() -> list[Any]:
-    """All Feast objects that stand in the modules of the feature repository."""
+def definitions(settings: Settings) -> list[Any]:
+    """All Feast objects that stand in the modules of the feature repository; of factors only where they are made."""
     from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
 
     kinds = (Entity, FeatureView, OnDemandFeatureView, FeatureService)
     found = {}
-    for name in DEFINITIONS:
+    for name in (*DEFINITIONS, FACTORS) if settings.features.factors.enabled else DEFINITIONS:
         for item in vars(import_module(f"feature_repo.{name}")).values():
             if isinstance(item, kinds):
                 found[(type(item).__name__, item.name)] = item
@@ -385,7 +419,7 @@ _READERS: dict[tuple[str, str, str], tuple[FeatureStore, list[str]]] = {}
 
 
 def _reader(settings: Settings, service: str) -> tuple[FeatureStore, list[str]]:
-    key = (str(settings.home_path), definitions_digest(), service)
+    key = (str(settings.home_path), definitions_digest(settings), service)
     if key not in _READERS:
         apply(settings)
         store = feature_store(settings)

@@ -74,13 +74,13 @@ def the_ways(home: Path) -> list[Way]:
 
 def measure_way(settings: Settings, home: Path, way: Way) -> dict[str, float]:
     """Figures of one way; the online store begins empty."""
-    from evergreen.features.store import VIEWS, feature_store, register, state_references
+    from evergreen.features.store import VIEWS, definitions, feature_store, register, state_references
 
     for file in home.glob("**/*.db*"):
         file.unlink()
     (home / "feast").mkdir(exist_ok=True)
     store = feature_store(settings, online=way.online)
-    register(store)
+    register(store, definitions(settings))
     newest = datetime.combine(NEWEST + DAY, time(), UTC)
     first_load = _timed(lambda: way.bring(store, "pair_state", newest - (YEAR - 1) * DAY, newest))
 

@@ -153,3 +153,14 @@ PRODUCT_COLUMNS: tuple[Column, ...] = (
     _count("product_returns_365d", "Lines with returned goods in 365 days"),
 )
 """Snapshot of a product that was sold within 365 days before `as_of`."""
+
+FACTOR_UNIT = 4096
+"""Factors are stored as whole numbers of 1 / 4096: exact when multiplied and summed, whoever does it."""
+
+CUSTOMER_FACTOR_COLUMNS: tuple[Column, ...] = (
+    Column("customer_factors", "list<int64>", f"The customer's vector, in 1/{FACTOR_UNIT}"),
+)
+PRODUCT_FACTOR_COLUMNS: tuple[Column, ...] = (
+    Column("product_factors", "list<int64>", f"The product's vector, in 1/{FACTOR_UNIT}"),
+)
+"""Vectors of implicit ALS, if `settings.features.factors` asks for them. Those of two days are not comparable."""

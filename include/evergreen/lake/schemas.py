@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from evergreen.lake.feature_columns import CUSTOMER_COLUMNS, PAIR_COLUMNS, PRODUCT_COLUMNS, Column
+from evergreen.lake.feature_columns import (
+    CUSTOMER_COLUMNS,
+    CUSTOMER_FACTOR_COLUMNS,
+    PAIR_COLUMNS,
+    PRODUCT_COLUMNS,
+    PRODUCT_FACTOR_COLUMNS,
+    Column,
+)
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -224,6 +231,20 @@ PRODUCT_FEATURES = _feature_table(
     ("product_id",),
     PRODUCT_COLUMNS,
 )
+CUSTOMER_FACTORS = _feature_table(
+    "customer_factors",
+    "Vectors of customers by matrix factorisation, a set for each `as_of` that features are read as of. There are none "
+    "unless `settings.features.factors.enabled`.",
+    ("customer_id",),
+    CUSTOMER_FACTOR_COLUMNS,
+)
+PRODUCT_FACTORS = _feature_table(
+    "product_factors",
+    "Vectors of products by matrix factorisation; their product with a customer's vector is the feature "
+    "`pair_affinity`.",
+    ("product_id",),
+    PRODUCT_FACTOR_COLUMNS,
+)
 
 TABLES: dict[str, TableSpec] = {
     spec.name: spec
@@ -235,6 +256,8 @@ TABLES: dict[str, TableSpec] = {
         PAIR_FEATURES,
         CUSTOMER_FEATURES,
         PRODUCT_FEATURES,
+        CUSTOMER_FACTORS,
+        PRODUCT_FACTORS,
         PREDICTIONS,
         RELEASES,
         MATERIALIZATIONS,

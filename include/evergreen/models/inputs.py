@@ -12,7 +12,8 @@ from evergreen.errors import FeatureStoreError, LakeError
 from evergreen.lake import Lake, Release, latest_release
 from evergreen.settings import Settings
 
-SNAPSHOTS = ("customer_features", "product_features")
+SNAPSHOTS = ("customer_features", "product_features", "customer_factors", "product_factors")
+"""Tables with a snapshot for each date that is read; those of factors are in a release only where they are made."""
 
 Join = Callable[[pd.DataFrame], pd.DataFrame]
 """Entities (customer_id, product_id, as_of) to the same rows with features, in the same order."""

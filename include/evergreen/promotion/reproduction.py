@@ -21,6 +21,7 @@ import pandas as pd
 from evergreen.errors import LakeError, ReproductionError
 from evergreen.evaluation.metrics import measure
 from evergreen.evaluation.scores import Scores
+from evergreen.features.registry import AFFINITY
 from evergreen.files import file_sha256
 from evergreen.lake import Lake, Release
 from evergreen.lake.digest import digest_json
@@ -205,7 +206,11 @@ def _settings_of_then(settings: Settings, recorded: Recorded, content: Mapping[s
         "early_stopping_share": shares.get(Split.EARLY_STOPPING, training.early_stopping_share),
         "selection_share": shares.get(Split.SELECTION, training.selection_share),
     }
-    return settings.model_copy(update={"training": training.model_copy(update=then)})
+    made = {feature["name"] for feature in content.get("features", [])}
+    enabled = AFFINITY in made if made else "customer_factors" in recorded.versions
+    factors = settings.features.factors.model_copy(update={"enabled": enabled})
+    features = settings.features.model_copy(update={"factors": factors})
+    return settings.model_copy(update={"training": training.model_copy(update=then), "features": features})
 
 
 def _only(names: list[str], join: Join) -> Join:

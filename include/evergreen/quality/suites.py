@@ -18,6 +18,7 @@ from evergreen.settings import Settings
 
 WARN, FAIL = Severity.WARN, Severity.FAIL
 TRAINING_TABLES = ("train", "inner", "holdout")
+FACTOR_TABLES = ("customer_factors", "product_factors")
 OUTLIER_COLUMNS = ("quantity", "unit_price")
 
 _EPOCH_DAY = "date_diff('day', DATE '1970-01-01', event_date)"
@@ -185,12 +186,7 @@ def features(settings: Settings) -> Suite:
     for table, columns in stored.items():
         checks += _shape(table, settings, key=TABLES[table].key, unique_by=(*TABLES[table].key, "event_date"))
         checks += [
-            none_where(
-                table,
-                "stamp",
-                "CAST(event_timestamp AS TIMESTAMP) <> CAST(event_date AS TIMESTAMP) + INTERVAL 1 DAY",
-                "a day's row is true from the next day on: its own stamp would leak it",
-            ),
+            _stamp(table),
             _not_negative(table, tuple(column.name for column in columns if _is_count(column))),
             *_windows(table, columns),
             *_days(table, columns),
@@ -218,7 +214,24 @@ def features(settings: Settings) -> Suite:
         ),
     ]
     tables = ("daily_customer", "daily_product", *stored)
+    if settings.features.factors.enabled:
+        checks += [check for table in FACTOR_TABLES for check in _factors(table, settings)]
+        tables += FACTOR_TABLES
     return Suite("features", tables, tuple(checks), dict.fromkeys(tables, "event_date"))
+
+
+def _factors(table: str, settings: Settings) -> list[Check]:
+    rank = settings.features.factors.rank
+    return [
+        *_shape(table, settings, key=TABLES[table].key, unique_by=(*TABLES[table].key, "event_date")),
+        _stamp(table),
+        none_where(
+            table,
+            "vectors",
+            f"len({table}) IS DISTINCT FROM {rank} OR list_bool_and([value IS NOT NULL for value in {table}]) = false",
+            f"a vector has rank ({rank}) numbers",
+        ),
+    ]
 
 
 def training_set(settings: Settings) -> Suite:
@@ -302,6 +315,15 @@ def _rows_and_keys(
 
 def _is_count(column: Column) -> bool:
     return column.kind == "int64" and column.default == 0.0
+
+
+def _stamp(table: str) -> Check:
+    return none_where(
+        table,
+        "stamp",
+        "CAST(event_timestamp AS TIMESTAMP) <> CAST(event_date AS TIMESTAMP) + INTERVAL 1 DAY",
+        "a day's row is true from the next day on: its own stamp would leak it",
+    )
 
 
 def _not_negative(table: str, columns: tuple[str, ...]) -> Check:

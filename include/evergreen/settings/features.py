@@ -28,9 +28,37 @@ _CATEGORIES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+class FactorSettings(Section):
+    """Matrix factorisation: implicit ALS on each customer's purchases before a date."""
+
+    enabled: bool = Field(
+        False,
+        description="Factorise at each snapshot: tables `customer_factors` and `product_factors`, feature "
+        "`pair_affinity`, feature service `buy_again_v2`. Off: none of them is made or read.",
+    )
+    rank: int = Field(16, ge=1, le=128, description="Numbers in a customer's and a product's vector.")
+    regularisation: float = Field(
+        0.1, ge=1e-6, le=100, description="Penalty on the vectors, for each of their purchases (Spark's `regParam`)."
+    )
+    alpha: float = Field(
+        1.0, gt=0, le=1000, description="How much surer each purchase day makes that a customer wants a product."
+    )
+    history_days: int = Field(365, ge=28, le=3650, description="Purchases of so many days before a date are read.")
+    iterations: int = Field(10, ge=1, le=50, description="Rounds of alternating least squares.")
+    seed: int = Field(7, ge=0, description="Seed of the vectors that the first round begins with.")
+
+    @property
+    def settled(self) -> tuple[int, float, float, int, int, int]:
+        """All that decides the vectors of given purchases."""
+        return self.rank, self.regularisation, self.alpha, self.history_days, self.iterations, self.seed
+
+
 class FeaturesSettings(Section):
     """Settings of feature jobs and the feature store."""
 
+    factors: FactorSettings = Field(
+        default_factory=FactorSettings, description="Matrix factorisation of purchases, as a feature."
+    )
     categories: dict[str, tuple[str, ...]] = Field(
         default_factory=lambda: dict(_CATEGORIES),
         description="Product categories by words of the description, upper case. The last word that is known decides "

@@ -50,6 +50,7 @@ def _candidates() -> dict[str, CandidateSettings]:
         "frequency": CandidateSettings(model="heuristic", params={"feature": "pair_purchases"}),
         "recency": CandidateSettings(model="heuristic", params={"feature": "pair_recency_days"}),
         "popularity": CandidateSettings(model="heuristic", params={"feature": "product_buyers_90d"}),
+        "factorisation": CandidateSettings(model="heuristic", params={"feature": "pair_affinity"}, enabled=False),
         "logistic": CandidateSettings(model="logistic"),
         "xgboost": CandidateSettings(model="xgboost"),
         "lightgbm": CandidateSettings(model="lightgbm", enabled=False),

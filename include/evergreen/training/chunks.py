@@ -104,7 +104,7 @@ def labelled_features(lake: Lake, release: Release, as_of: date, training: Train
     pairs = lake.table("pair_features", release.versions["pair_features"])
     labelled = labelled_pairs(pairs, as_of, training.active_days, training.horizon_days)
     frame = features_of(labelled, as_of, join)
-    names = [feature.name for feature in registry.FEATURES if feature.name in frame]
+    names = [feature.name for feature in registry.KNOWN if feature.name in frame]
     if not names:
         raise TrainingError(f"the join as of {as_of} gave no feature that evergreen.features.registry knows")
     columns: dict[str, pa.Array] = {

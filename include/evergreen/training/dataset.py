@@ -213,7 +213,7 @@ def build_training_set(settings: Settings, day: date, *, run_id: str = "", join:
     dates = _mature_dates(lake, day, settings)
     features = pinned_features(lake, day, (*dates.as_ofs, dates.holdout))
     root = settings.home_path / "training_sets"
-    code = digest_json([code_digest(), definitions_digest()])
+    code = digest_json([code_digest(), definitions_digest(settings)])
     key = root / "index" / f"{_input_digest(features, dates, settings, code)}.json"
     if found := _indexed(root, key):
         return found

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evergreen.errors import TrainingError
+from evergreen.features.registry import AFFINITY
 from evergreen.lake.digest import digest_json
 from evergreen.models.candidate import ReadsTexts, candidate_class, check_candidates
 from evergreen.models.network.encoder import digest_of
@@ -88,13 +89,19 @@ def make_specs(
 
     Raises:
         TrainingError: naming the candidate that is unknown, or whose model or parameter is unknown or out of range, or
-            whose text encoder is missing or altered.
+            whose text encoder is missing or altered, or which reads factors while they are switched off.
     """
     training = settings.training
     check_candidates({name: (entry.model, entry.params) for name, entry in training.candidates.items()})
     if unknown := sorted(set(candidates) - set(training.candidates)):
         known = ", ".join(training.candidates)
         raise TrainingError(f"candidate {unknown[0]!r} is not in settings.training.candidates, must be one of: {known}")
+    chosen = {
+        name: entry
+        for name, entry in training.candidates.items()
+        if (name in candidates if candidates else entry.enabled)
+    }
+    _refuse_without_factors(settings, chosen)
     return [
         TrainSpec(
             candidate=name,
@@ -106,9 +113,17 @@ def make_specs(
             threads=training.trainer_threads,
             text_encoder=_text_encoder(name, entry),
         ).model_dump(mode="json")
-        for name, entry in training.candidates.items()
-        if (name in candidates if candidates else entry.enabled)
+        for name, entry in chosen.items()
     ]
+
+
+def _refuse_without_factors(settings: Settings, chosen: Mapping[str, CandidateSettings]) -> None:
+    for name, entry in chosen.items():
+        if entry.params.get("feature") == AFFINITY and not settings.features.factors.enabled:
+            raise TrainingError(
+                f"candidate {name} reads {AFFINITY}, which is not made: set settings.features.factors.enabled to true "
+                "and build the features of the day again"
+            )
 
 
 def _text_encoder(name: str, entry: CandidateSettings) -> TextEncoderRef | None:

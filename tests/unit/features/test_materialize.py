@@ -153,7 +153,7 @@ def test_other_definitions_load_everything_again(
 ) -> None:
     first = publish_features(PURCHASES, NEWEST)
     materialize(settings, first)
-    monkeypatch.setattr(store, "definitions_digest", lambda: "other")
+    monkeypatch.setattr(store, "definitions_digest", lambda _: "other")
     again = materialize(settings, first)
     assert again["windows"]["pair_state"] == [str(NEWEST - 364 * DAY), str(NEWEST)]
 

@@ -229,15 +229,15 @@ def test_apply_does_nothing_twice(settings: Settings, monkeypatch: pytest.Monkey
         env={**os.environ, "PYTHONPATH": path},
     )
     assert done.stdout.split() == ["False", "False"]
-    monkeypatch.setattr(store, "definitions_digest", lambda: "other")
+    monkeypatch.setattr(store, "definitions_digest", lambda _: "other")
     assert store.apply(settings)
 
 
 def test_apply_takes_away_what_is_no_longer_defined(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     store.apply(settings)
-    kept = [item for item in store.definitions() if item.name != "profile_v1"]
-    monkeypatch.setattr(store, "definitions", lambda: kept)
-    monkeypatch.setattr(store, "definitions_digest", lambda: "fewer")
+    kept = [item for item in store.definitions(settings) if item.name != "profile_v1"]
+    monkeypatch.setattr(store, "definitions", lambda _: kept)
+    monkeypatch.setattr(store, "definitions_digest", lambda _: "fewer")
     store.apply(settings)
     assert [service.name for service in store.feature_store(settings).list_feature_services()] == ["buy_again_v1"]
 

@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from evergreen.cli.reference.markdown import code, page, table
-from evergreen.features.registry import FEATURES
-from evergreen.features.schema import CUSTOMER_COLUMNS, PAIR_COLUMNS, PRODUCT_COLUMNS, Column
+from evergreen.features.registry import FEATURES, KNOWN
+from evergreen.features.schema import (
+    CUSTOMER_COLUMNS,
+    CUSTOMER_FACTOR_COLUMNS,
+    PAIR_COLUMNS,
+    PRODUCT_COLUMNS,
+    PRODUCT_FACTOR_COLUMNS,
+    Column,
+)
 from evergreen.lake.schemas import TABLES, TableSpec
 
 ABOUT_TABLES = """\
@@ -32,6 +39,7 @@ GROUPS = {
     "calendar": "Of the day",
     "sequence": "The newest purchases one by one (read by `network` alone)",
     "text": "The product in words (read by `network` alone)",
+    "factors": "Of matrix factorisation (if `settings.features.factors.enabled`, in the service `buy_again_v2`)",
 }
 
 
@@ -44,7 +52,7 @@ def features_page() -> str:
     """The page of model features and stored columns."""
     groups = [
         part
-        for name, members in groupby(FEATURES, key=lambda feature: feature.group)
+        for name, members in groupby(KNOWN, key=lambda feature: feature.group)
         for part in (
             f"## {GROUPS[name]}",
             table(("feature", "type", "meaning"), ((code(one.name), one.kind, one.doc) for one in members)),
@@ -59,6 +67,8 @@ def features_page() -> str:
         *_stored("pair_features", "pair_state", PAIR_COLUMNS),
         *_stored("customer_features", "customer_state", CUSTOMER_COLUMNS),
         *_stored("product_features", "product_state", PRODUCT_COLUMNS),
+        *_stored("customer_factors", "customer_factors_state", CUSTOMER_FACTOR_COLUMNS),
+        *_stored("product_factors", "product_factors_state", PRODUCT_FACTOR_COLUMNS),
     )
 
 

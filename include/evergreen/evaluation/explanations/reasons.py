@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.features.registry import FEATURES
+from evergreen.features.registry import KNOWN
 
 if TYPE_CHECKING:
     from evergreen.evaluation.explanations.attribution import Attribution
 
 Row = Mapping[str, Any]
-_DOCS = {feature.name: feature.doc for feature in FEATURES}
+_DOCS = {feature.name: feature.doc for feature in KNOWN}
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,11 @@ def _who(row: Row) -> str:
     return _joined(f"customer in {country}" if country else "", f"segment {segment}" if segment else "") or "customer"
 
 
+def _taste(row: Row) -> str:
+    affinity = _number(row, "pair_affinity")
+    return f"affinity of the customer to the product {affinity:.2f}" if affinity is not None else "affinity"
+
+
 def _number(row: Row, name: str) -> float | None:
     value = row.get(name)
     return None if value is None or isinstance(value, str) or not math.isfinite(value) else float(value)
@@ -218,6 +223,7 @@ THEMES: dict[str, tuple[tuple[str, ...], Sentence]] = {
         ("pair_quantity*", "pair_step_*_units", "pair_value*", "pair_share_of_spend", "product_units_per_line"),
         _quantity,
     ),
+    "taste": (("pair_affinity",), _taste),
     "habit": (("pair_*", "expected_pair_purchases*"), _habit),
     "loyalty": (("customer_rep*", "customer_cancellation*", "customer_return*"), _loyalty),
     "spend": (("customer_spend*", "avg_purchase_value"), _spend),

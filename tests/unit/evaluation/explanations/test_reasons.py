@@ -6,7 +6,7 @@ import pytest
 
 from evergreen.evaluation.explanations.attribution import Attribution
 from evergreen.evaluation.explanations.reasons import THEMES, reasons, sentence, theme_of
-from evergreen.features.registry import NAMES
+from evergreen.features.registry import KNOWN
 
 
 def attribution(values: dict[str, float], **row: object) -> Attribution:
@@ -15,7 +15,7 @@ def attribution(values: dict[str, float], **row: object) -> Attribution:
     return Attribution(frame, tuple(values), np.array([list(values.values())]), one, one, one, "test")
 
 
-@pytest.mark.parametrize("feature", NAMES)
+@pytest.mark.parametrize("feature", [feature.name for feature in KNOWN])
 def test_every_feature_has_a_theme(feature: str) -> None:
     assert theme_of(feature) in THEMES
 

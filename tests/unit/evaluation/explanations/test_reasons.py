@@ -8,6 +8,8 @@ from evergreen.evaluation.explanations.attribution import Attribution
 from evergreen.evaluation.explanations.reasons import THEMES, reasons, sentence, theme_of
 from evergreen.features.registry import KNOWN
 
+NAMES = [feature.name for feature in KNOWN]
+
 
 def attribution(values: dict[str, float], **row: object) -> Attribution:
     frame = pd.DataFrame({**{name: [0.0] for name in values}, **{name: [value] for name, value in row.items()}})
@@ -15,7 +17,7 @@ def attribution(values: dict[str, float], **row: object) -> Attribution:
     return Attribution(frame, tuple(values), np.array([list(values.values())]), one, one, one, "test")
 
 
-@pytest.mark.parametrize("feature", [feature.name for feature in KNOWN])
+@pytest.mark.parametrize("feature", NAMES)
 def test_every_feature_has_a_theme(feature: str) -> None:
     assert theme_of(feature) in THEMES
 

@@ -30,7 +30,7 @@ class HistBoosting(TreesCandidate):
         "l2_regularization": Number(20.0, 0.0, 10_000.0),
         "max_features": Number(0.3, 0.01, 1.0),  # share of the columns that a split looks at
         "max_bins": Number(63, 8, 255, whole=True),
-        "negative_share": Number(0.2, 0.01, 1.0),
+        "negative_share": Number(0.06, 0.01, 1.0),
     }
 
     def fit(

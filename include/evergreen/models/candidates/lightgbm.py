@@ -42,7 +42,7 @@ class Lightgbm(BaggedBoosters):
         "lambda_l1": Number(0.0, 0.0, 10_000.0),
         "lambda_l2": Number(20.0, 0.0, 10_000.0),
         "max_bin": Number(63, 8, 1_024, whole=True),
-        "negative_share": Number(0.2, 0.01, 1.0),
+        "negative_share": Number(0.06, 0.01, 1.0),
     }
     frameworks: ClassVar[tuple[str, ...]] = ("lightgbm",)
 

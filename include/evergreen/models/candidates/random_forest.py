@@ -28,7 +28,7 @@ class RandomForest(TreesCandidate):
         "min_samples_leaf": Number(20, 1, 1_000_000, whole=True),
         "max_features": Number(0.2, 0.01, 1.0),  # share of the columns that a split looks at
         "sample_share": Number(0.3, 0.01, 1.0),  # rows of a tree, drawn with replacement
-        "negative_share": Number(0.2, 0.01, 1.0),
+        "negative_share": Number(0.06, 0.01, 1.0),
     }
 
     def fit(

@@ -278,7 +278,7 @@ def measure(
     refits: Iterable[tuple[TrainingSet, TrainingSet]] = (),
     sample: TrainingSet | None = None,
 ) -> dict[str, Any]:
-    """All tables that are asked for.
+    """All tables that are asked for; with no candidates named, of all that a training set has the features for.
 
     Raises:
         TrainingError: a reference has the holdout of no training set, or a training failed.
@@ -296,7 +296,7 @@ def measure(
             compare(
                 models,
                 one,
-                candidates,
+                candidates or models.candidates(one),
                 main_candidate,
                 (on[one.holdout], reference_params) if one.holdout in on else None,
             )
@@ -304,7 +304,7 @@ def measure(
         ],
         "groups": [feature_groups(models, one, main_candidate) for one in sets] if groups else [],
         "refits": [refit(models, *pair, main_candidate) for pair in refits],
-        "sample": sample_regret(models, sample, candidates) if sample else None,
+        "sample": sample_regret(models, sample, candidates or models.candidates(sample)) if sample else None,
     }
 
 
@@ -313,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="evergreen.jobs.bench_candidates", description=__doc__)
     add = parser.add_argument
     add("--on", type=Path, action="append", default=[], metavar="SET", help="training set's folder or home; repeatable")
-    add("--candidates", default="", help="names, with commas between; default: all of the settings")
+    add("--candidates", default="", help="names, with commas between; default: all of the settings that can be trained")
     add("--main", default="xgboost", help="the candidate that others are compared with; of --groups and --refit too")
     add(
         "--reference", type=Path, action="append", default=[], metavar="SET",
@@ -341,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = measure(
             models,
             map(training_set_on, given.on),
-            names or list(settings.training.candidates),
+            names,
             given.main,
             references=map(training_set_on, given.reference),
             reference_params=given.reference_params,

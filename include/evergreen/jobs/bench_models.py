@@ -17,12 +17,12 @@ import numpy as np
 
 from evergreen.errors import TrainingError
 from evergreen.evaluation.scores import Scores
-from evergreen.features.registry import FEATURES
+from evergreen.features.registry import KNOWN
 from evergreen.files import write_whole
 from evergreen.jobs.bench_point_in_time_join import peak_mib
 from evergreen.jobs.entry import run_job
 from evergreen.lake.digest import digest_json
-from evergreen.models.candidate import known_models
+from evergreen.models.candidate import candidate_class, known_models
 from evergreen.models.params import Value
 from evergreen.settings import Settings
 from evergreen.training.dataset import HOLDOUT, INNER, MANIFEST, StoredColumns, TrainingSet
@@ -85,6 +85,20 @@ class Models:
         spec = spec.model_copy(update={"threads": self.threads, **({} if params is None else {"params": dict(params)})})
         spec.resolved()
         return spec
+
+    def candidates(self, training_set: TrainingSet) -> list[str]:
+        """Candidates of the settings, enabled or not, whose features the training set has; the others are told."""
+        names = [name for name, _ in training_set.features]
+        able = []
+        for name in self.settings.training.candidates:
+            spec = self.spec(training_set, name)
+            try:
+                candidate_class(spec.model).features(spec.resolved(), names)
+            except TrainingError as error:
+                self._say(f"leaving out {name}: {error}")
+            else:
+                able.append(name)
+        return able
 
     def train(self, spec: TrainSpec) -> Trained:
         """Trains in a process of its own, whose memory and seconds are its own; what is finished already is found.
@@ -159,7 +173,7 @@ def groups_of(training_set: TrainingSet) -> dict[str, list[str]]:
     """Features of a training set by the group that the registry puts them in, both in the registry's order."""
     present = {name for name, _ in training_set.features}
     groups: dict[str, list[str]] = {}
-    for feature in FEATURES:
+    for feature in KNOWN:
         if feature.name in present:
             groups.setdefault(feature.group, []).append(feature.name)
     return groups

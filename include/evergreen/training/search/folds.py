@@ -57,25 +57,31 @@ class FoldCustomers:
         return np.array([drawn[one] for one in identifiers], bool)
 
 
-def rolling_folds(as_ofs: Sequence[date], horizon_days: int, wanted: int) -> tuple[Fold, ...]:
+def rolling_folds(
+    as_ofs: Sequence[date], horizon_days: int, wanted: int, stopping: Sequence[date] = ()
+) -> tuple[Fold, ...]:
     """The newest `wanted` folds that the dates allow, in ascending order: the earliest is the cheapest.
 
     Args:
         as_ofs: training dates.
         horizon_days: length of the label window: a training date lies at least so many days before the judged one.
         wanted: folds at most.
+        stopping: dates as of which the customers for early stopping are read: a fold trains on one at least; none for
+            all dates.
 
     Raises:
-        TrainingError: no date lies a horizon behind the first one.
+        TrainingError: no date lies a horizon behind the first one of `stopping`.
     """
     dates = sorted(as_ofs)
     horizon = timedelta(days=horizon_days)
     pairs = [(tuple(one for one in dates if one + horizon <= judged), judged) for judged in dates]
-    found = [(train, judged) for train, judged in pairs if train][-wanted:]
+    read = set(stopping or dates)
+    found = [(train, judged) for train, judged in pairs if read & set(train)][-wanted:]
     if not found:
-        span = (dates[-1] - dates[0]).days if dates else 0
+        span = (dates[-1] - min(read)).days if dates else 0
         raise TrainingError(
             f"the training dates span {span} days, a fold of the search needs {horizon_days} between the date that it "
-            "learns from and the one that it is judged at: raise settings.training.steps, or load more history"
+            "learns from and the one that it is judged at: raise settings.training.steps and inner_steps, or load more "
+            "history"
         )
     return tuple(Fold(number, train, judged) for number, (train, judged) in enumerate(found))

@@ -120,7 +120,9 @@ class _Search:
         self.metric, self.seed = training.primary_metric, training.seed
         self.sign = -1 if self.metric in LOWER_IS_BETTER else 1
         content = training_set.manifest["content"]
-        self.folds = rolling_folds(training_set.as_ofs, content["horizon_days"], search.folds)
+        self.folds = rolling_folds(
+            training_set.as_ofs, content["horizon_days"], search.folds, training_set.inner_as_ofs
+        )
         self.customers = FoldCustomers(content["salt"], search.validation_share, search.customers_share)
         self.threads = max(1, training.trainer_threads // search.parallel)
         self.folder = search_folder(settings, space.model) / "rows"

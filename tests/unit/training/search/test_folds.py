@@ -49,6 +49,15 @@ def test_weekly_dates_of_two_months():
     assert [(len(fold.train), (fold.validation - fold.train[-1]).days) for fold in folds] == [(2, 28), (3, 28), (4, 28)]
 
 
+def test_a_fold_has_a_date_of_the_customers_that_stop_it():
+    as_ofs = [FIRST + timedelta(days=7 * week) for week in range(12)]
+    folds = rolling_folds(as_ofs, 28, 12, as_ofs[-6:])
+    assert [fold.validation for fold in folds] == as_ofs[-2:]
+    assert [fold.train for fold in folds] == [tuple(as_ofs[:7]), tuple(as_ofs[:8])]  # earlier ones are learnt from
+    with pytest.raises(TrainingError, match=r"span 21 days, .* inner_steps"):
+        rolling_folds(as_ofs, 28, 12, as_ofs[-4:])
+
+
 def test_dates_too_near_each_other_are_refused():
     with pytest.raises(TrainingError, match=r"span 21 days, a fold of the search needs 28 .* settings.training.steps"):
         rolling_folds([FIRST + timedelta(days=7 * week) for week in range(4)], 28, 3)

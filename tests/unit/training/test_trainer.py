@@ -215,6 +215,16 @@ def test_a_run_may_ask_for_candidates_that_are_not_enabled(training_set, setting
         make_specs(settings, training_set.summary(), ["frequency", "oracle"])
 
 
+def test_factorisation_needs_factors(training_set, settings):
+    with pytest.raises(TrainingError, match=r"factorisation reads pair_affinity, .* features\.factors\.enabled"):
+        make_specs(settings, training_set.summary(), ["frequency", "factorisation"])
+    factors = settings.features.factors.model_copy(update={"enabled": True})
+    on = settings.model_copy(update={"features": settings.features.model_copy(update={"factors": factors})})
+    (spec,) = make_specs(on, training_set.summary(), ["factorisation"])
+    assert (spec["model"], spec["params"]) == ("heuristic", {"feature": "pair_affinity"})
+    assert len(make_specs(settings, training_set.summary())) == 5  # nobody asked for it
+
+
 def test_a_bad_parameter_in_settings_names_its_key(training_set, monkeypatch):
     monkeypatch.setenv("EVERGREEN__TRAINING__CANDIDATES", '{"deep": {"model": "xgboost", "params": {"max_depth": 99}}}')
     with pytest.raises(TrainingError, match=r"settings\.training\.candidates\.deep: parameter max_depth"):

@@ -81,6 +81,7 @@ COPY include include
 ARG VERSION=0
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
+ENV EVERGREEN_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="evergreen/trainer" \
     org.opencontainers.image.description="Trains one candidate from a spec and a training set" \
     org.opencontainers.image.licenses="Apache-2.0" \
@@ -103,6 +104,7 @@ COPY include include
 ARG VERSION=0
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
+ENV EVERGREEN_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="evergreen/serving" \
     org.opencontainers.image.description="Serves the champion over HTTP" \
     org.opencontainers.image.licenses="Apache-2.0" \
@@ -125,6 +127,7 @@ COPY include include
 ARG VERSION=0
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
+ENV EVERGREEN_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="evergreen/broker" \
     org.opencontainers.image.description="Lets workers start trainers, and nothing else" \
     org.opencontainers.image.licenses="Apache-2.0" \
@@ -168,6 +171,7 @@ COPY include include
 ARG VERSION=0
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
+ENV EVERGREEN_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="evergreen/airflow" \
     org.opencontainers.image.description="Airflow, Spark and MLflow with Evergreen's DAGs" \
     org.opencontainers.image.licenses="Apache-2.0" \
@@ -199,6 +203,7 @@ COPY tests tests
 ARG VERSION=0
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
+ENV EVERGREEN_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="evergreen/dev" \
     org.opencontainers.image.description="Evergreen with its tests and checks" \
     org.opencontainers.image.licenses="Apache-2.0" \

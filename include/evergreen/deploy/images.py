@@ -138,13 +138,16 @@ def _why(output: str) -> str:
 
 
 def _source() -> dict[str, str]:
-    """Labels of the image: the commit and its time, so that the same source gives the same layers."""
+    """The commit and its time, from git alone, so that the same source gives the same layers.
+
+    Labels of the image, and what a model that is made in it records: an image has no git to ask.
+    """
     commit = _ask("git", "-C", str(PROJECT), "log", "-1", "--format=%H %cI")
     if commit.returncode:
         return {}
     revision, created = commit.stdout.split()
     changed = _ask("git", "-C", str(PROJECT), "status", "--porcelain").stdout.strip()
-    return {"REVISION": revision + ("-modified" if changed else ""), "CREATED": created}
+    return {"REVISION": revision + ("-dirty" if changed else ""), "CREATED": created}
 
 
 def pip_configuration() -> dict[str, str]:

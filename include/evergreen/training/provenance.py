@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from evergreen.settings.tree import PROJECT
 PACKAGE = Path(__file__).resolve().parents[1]
 CODE = ("features", "models", "training")  # the packages that decide what a model is
 LOCKS = PROJECT / "requirements"
+UNKNOWN = "unknown"
 
 
 def code_digest() -> str:
@@ -28,13 +30,16 @@ def lock_digest() -> str:
 
 
 def revision() -> str:
-    """The commit, with `-dirty` where files differ from it; `unknown` outside of git."""
+    """The commit, with `-dirty` where files differ from it.
+
+    An image has neither git nor the history: there it is what the build was told (EVERGREEN_REVISION). Else `unknown`.
+    """
     command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # an image has no git
-        return "unknown"
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
+    except FileNotFoundError:
+        return _built_from()
+    return done.stdout.strip() if done.returncode == 0 else _built_from()
 
 
 def settings_digest(settings: Settings) -> str:
@@ -47,6 +52,10 @@ def settings_digest(settings: Settings) -> str:
     }  # URLs hold passwords
     document = settings.model_dump(mode="json", exclude={**dict.fromkeys(nowhere, True), **parts})
     return digest_json(document)
+
+
+def _built_from() -> str:
+    return os.environ.get("EVERGREEN_REVISION") or UNKNOWN
 
 
 def _digest(files: list[Path], root: Path) -> str:

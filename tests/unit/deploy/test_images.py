@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from evergreen.deploy import images
-from evergreen.deploy.images import Torch, build, build_secrets, find_docker, image_name, uv_settings
+from evergreen.deploy.images import TARGETS, Torch, build, build_secrets, find_docker, image_name, uv_settings
 from evergreen.errors import DeployError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -110,6 +111,35 @@ def test_a_build_names_target_version_and_torch_and_is_lent_the_wheel(machine: P
     assert sum(line.startswith("torch-2.13.0") for line in said) == lent
     assert not any(line.startswith("other") for line in said)
     assert list((machine / "wheels").glob("*")) == []
+
+
+def test_a_build_is_told_its_commit_and_every_image_hands_it_on(
+    machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an image there is no git: what a model is registered with comes from here."""
+    monkeypatch.setattr(images, "PROJECT", tmp_path / "project")
+    commit = commit_in(tmp_path / "project")
+    docker = client(machine, "docker", RECORDS.format(log=machine / "log", wheels=machine / "wheels", code=0))
+    build("airflow", docker=docker)
+    assert f"REVISION={commit}" in (machine / "log").read_text().splitlines()
+    (tmp_path / "project" / "file").write_text("changed")
+    build("airflow", docker=docker)
+    assert f"REVISION={commit}-dirty" in (machine / "log").read_text().splitlines()
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    stages = dockerfile.split("\nFROM ")
+    told = [stage for stage in stages if "ARG REVISION" in stage]
+    assert len(told) == len(TARGETS)
+    assert all("\nENV EVERGREEN_REVISION=${REVISION}\n" in stage for stage in told)
+
+
+def commit_in(folder: Path) -> str:
+    """Makes a repository with one commit; gives its name."""
+    folder.mkdir()
+    (folder / "file").write_text("first")
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for arguments in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_a_failed_build_ends_in_one_line_that_says_why(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:

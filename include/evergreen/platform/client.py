@@ -17,6 +17,7 @@ from evergreen.errors import PlatformError
 APPROVE = "Approve"
 REJECT = "Reject"
 TIMEOUT_SECONDS = 20.0
+TRIES = 4  # of what may be asked twice: a machine that is busy with a training answers late
 POLL_SECONDS = 1.0
 SKIPPED = "Skipping task."
 PAGE = 100
@@ -34,6 +35,10 @@ class ApiError(PlatformError):
 
 class NoAnswerError(PlatformError):
     """Nothing answers at Airflow's address."""
+
+
+class LateAnswerError(NoAnswerError):
+    """Nothing answered within `TIMEOUT_SECONDS`."""
 
 
 class AirflowClient:
@@ -77,7 +82,8 @@ class AirflowClient:
 
     def set_paused(self, dag_id: str, *, paused: bool) -> None:
         """Pauses a DAG or lets it run."""
-        self._call("PATCH", f"/api/v2/dags/{_part(dag_id)}", {"update_mask": "is_paused"}, {"is_paused": paused})
+        query, body = {"update_mask": "is_paused"}, {"is_paused": paused}
+        self._call("PATCH", f"/api/v2/dags/{_part(dag_id)}", query, body, tries=TRIES)
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Makes a pool, or sets its size."""
@@ -244,7 +250,20 @@ class AirflowClient:
             raise PlatformError(f"Airflow answered {method} {path} with {type(answer).__name__}, expected an object")
         return answer
 
-    def _call(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+    def _call(
+        self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None, *, tries: int = 0
+    ) -> Any:
+        """An answer of the API; a request without one in time is sent again where that changes nothing more."""
+        tries = tries or (TRIES if method == "GET" else 1)
+        for left in reversed(range(tries)):
+            try:
+                return self._logged_in(method, path, query, body)
+            except LateAnswerError:
+                if not left:
+                    raise
+        raise AssertionError  # the last try returned or raised
+
+    def _logged_in(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> Any:
         if self._credentials is not None and self._token is None:
             self._token = self._log_in(self._credentials)
         try:
@@ -276,7 +295,8 @@ class AirflowClient:
             raise ApiError(f"Airflow refused {method} {path}: {error.code} {detail}", error.code) from None
         except (URLError, OSError) as error:
             reason = getattr(error, "reason", error)
-            raise NoAnswerError(f"Airflow does not answer at {self.url} ({reason}): ./evergreen up") from None
+            kind = LateAnswerError if isinstance(reason, TimeoutError) else NoAnswerError
+            raise kind(f"Airflow does not answer at {self.url} ({reason}): ./evergreen up") from None
         return json.loads(text) if text else {}
 
 

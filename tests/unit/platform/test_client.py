@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -289,6 +289,48 @@ def test_an_answer_of_another_shape_is_refused(server, client):
     server.answers["GET", RUN] = (200, [1])
     with pytest.raises(PlatformError, match="with list, expected an object"):
         client.dag_run("build_features", RUN_ID)
+
+
+@pytest.fixture
+def late(server, monkeypatch):
+    """Lets the server miss so many first requests of a path."""
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
+    release = Event()
+
+    def make(method: str, path: str, misses: int) -> None:
+        seen = []
+
+        def answer(query, token):
+            seen.append(query)
+            if len(seen) <= misses:
+                release.wait(0.35)
+            return 200, {"dag_run_id": RUN_ID, "state": "running"}
+
+        server.answers[method, path] = answer
+
+    yield make
+    release.set()
+
+
+def test_a_late_answer_is_asked_for_again(server, client, late):
+    late("GET", RUN, 2)
+    assert client.dag_run("build_features", RUN_ID)["state"] == "running"
+    late("PATCH", "/api/v2/dags/build_features", 1)
+    client.set_paused("build_features", paused=False)
+
+
+def test_what_would_be_done_twice_is_sent_once(server, client, late):
+    late("POST", "/api/v2/dags/build_features/dagRuns", 1)
+    with pytest.raises(NoAnswerError, match="timed out"):
+        client.trigger("build_features", partition_key=None)
+    assert [asked[0] for asked in server.asked] == ["POST"]
+
+
+def test_an_answer_that_never_comes_is_not_waited_for_long(server, client, late):
+    late("GET", RUN, 99)
+    with pytest.raises(NoAnswerError, match="timed out"):
+        client.dag_run("build_features", RUN_ID)
+    assert len(server.asked) <= module.TRIES
 
 
 def test_nothing_there_says_what_to_do():

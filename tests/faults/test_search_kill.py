@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,18 +11,10 @@ import pytest
 
 from evergreen.settings import load_settings
 from evergreen.training.search.outcome import search_folder
+from tests.searches import ENVIRONMENT, TRIALS, kill_after, lines_of, start, told_of, trials_of
 from tests.weekly_set import make_set
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
-
-TRIALS = 7
-SPACE = {"max_depth": {"low": 2, "high": 9}, "learning_rate": {"low": 0.02, "high": 0.3, "log": True}}
-ENVIRONMENT = {
-    "EVERGREEN__TRAINING__THREADS": "1",
-    "EVERGREEN__TRAINING__SEARCH__TRIALS": str(TRIALS),
-    "EVERGREEN__TRAINING__SEARCH__SPACES": json.dumps({"xgboost": SPACE}),
-    "EVERGREEN__TRAINING__SEARCH__FIXED": json.dumps({"xgboost": {"bags": 1, "rounds": 20, "min_child_weight": 1.0}}),
-}
 
 
 @pytest.fixture(scope="module")
@@ -33,37 +22,6 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set")
     make_set(folder)
     return folder
-
-
-def start(training_set: Path, home: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-u", "-m", "evergreen.jobs.search", "--model", "xgboost"]
-    return subprocess.Popen(
-        [*command, "--training-set", str(training_set)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | ENVIRONMENT | {"EVERGREEN_HOME": str(home)},
-    )
-
-
-def lines_of(process: subprocess.Popen[str]) -> list[str]:
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
-    return out.splitlines()
-
-
-def kill_after(process: subprocess.Popen[str], trials: int) -> None:
-    """Ends the search, with no word to it, a moment after so many trials were told: while the next one runs."""
-    assert process.stdout is not None
-    for _ in range(trials):
-        assert process.stdout.readline().startswith("trial ")
-    time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def trials_of(line: str) -> list[dict]:
-    facts = ("params", "value", "folds", "state", "role")
-    return [{fact: one[fact] for fact in facts} for one in json.loads(line)["table"]]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +33,7 @@ def test_a_killed_search_goes_on_where_it_was(training_set, undisturbed, tmp_pat
     for _ in range(2):  # killed twice, some trials apart
         kill_after(start(training_set, tmp_path), 2)
     lines = lines_of(start(training_set, tmp_path))
-    told = [line for line in lines if line.startswith("trial ")]
+    told = told_of(lines)
     assert len(told) <= TRIALS - 4  # what had ended was not judged again
     assert told[-1].startswith(f"trial {TRIALS} of {TRIALS}")
     assert trials_of(lines[-1]) == undisturbed
@@ -87,7 +45,7 @@ def test_without_its_storage_it_begins_anew(training_set, undisturbed, tmp_path,
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
     (search_folder(load_settings(), "xgboost") / "studies.db").unlink()
     lines = lines_of(start(training_set, tmp_path))
-    assert len([line for line in lines if line.startswith("trial ")]) == TRIALS
+    assert len(told_of(lines)) == TRIALS
     assert trials_of(lines[-1]) == undisturbed
 
 

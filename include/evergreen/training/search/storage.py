@@ -6,6 +6,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 from evergreen.errors import TrainingError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 STUDIES = "studies.db"  # in a model's folder
+POSTGRESQL = "postgresql+psycopg2"
+TRIES, TRY_SECONDS = 5, 0.5
 
 
 def open_storage(url: str, folder: Path) -> BaseStorage:
@@ -22,13 +25,12 @@ def open_storage(url: str, folder: Path) -> BaseStorage:
     Raises:
         TrainingError: it cannot be reached, or has no driver here; passwords are not shown.
     """
-    from optuna.storages import RDBStorage
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     where = url or f"sqlite:///{folder / STUDIES}"
     try:
-        return RDBStorage(where)
+        return _opened(_with_our_driver(where))
     except ArgumentError:
         raise TrainingError(
             "settings.training.search.storage_url is no URL, expected one such as of PostgreSQL"
@@ -39,6 +41,31 @@ def open_storage(url: str, folder: Path) -> BaseStorage:
             f"the search's storage {shown} cannot be used: {str(error).splitlines()[0]}; it is "
             "settings.training.search.storage_url"
         ) from None
+
+
+def _opened(url: str) -> BaseStorage:
+    """The tables of a URL. Two searches that begin in an empty database make them at once: one finds the other's."""
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for left in reversed(range(TRIES)):
+        try:
+            return RDBStorage(url)
+        except (IntegrityError, ProgrammingError):
+            if not left:
+                raise
+            sleep(TRY_SECONDS)
+    raise AssertionError  # the last try returned or raised
+
+
+def _with_our_driver(url: str) -> str:
+    """The URL, with the driver that is installed where it names none: SQLAlchemy's own choice is another one."""
+    from sqlalchemy.engine import make_url
+
+    made = make_url(url)
+    if made.drivername != "postgresql":
+        return url
+    return made.set(drivername=POSTGRESQL).render_as_string(hide_password=False)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import fcntl
 import math
 
 import pytest
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import IntegrityError
 
 from evergreen.errors import TrainingError
 from evergreen.settings.training import InnerMetric
@@ -220,6 +222,34 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(find, url, 
         find(storage_url=url)
     assert "secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2"])
+def test_a_driver_need_not_be_named(find, scheme):
+    """Nobody listens there: it is the driver that is installed which says so."""
+    with pytest.raises(TrainingError, match=r"psycopg2\.OperationalError"):
+        find(storage_url=f"{scheme}://evergreen:secret@127.0.0.1:1/none")
+
+
+@pytest.mark.parametrize("misses", [1, 5])
+def test_tables_that_another_search_is_making_are_waited_for(find, monkeypatch, misses):
+    made = []
+
+    class Crowded(RDBStorage):
+        def __init__(self, url):
+            made.append(url)
+            if len(made) <= misses:
+                raise IntegrityError("CREATE TABLE studies", {}, Exception("duplicate key pg_type_typname_nsp_index"))
+            super().__init__(url)
+
+    monkeypatch.setattr("optuna.storages.RDBStorage", Crowded)
+    monkeypatch.setattr("evergreen.training.search.storage.TRY_SECONDS", 0)
+    if misses < 5:
+        assert find(trials=1)["trials"]["complete"] == 1
+    else:  # it is no crowd: what is wrong is told
+        with pytest.raises(TrainingError, match=r"cannot be used: .*duplicate key"):
+            find(trials=1)
+    assert len(made) == min(misses + 1, 5)
 
 
 def test_nothing_is_left_but_trials_and_outcome(find, settings):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed
@@ -70,13 +71,14 @@ def reproducible() -> Iterator[None]:
     """Only operations that give the same bits each time, on one CPU thread: threads would sum in another order."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
     threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = deterministic.fill_uninitialized_memory
+    settings: Any = deterministic  # torch declares no type for what it lets people set
+    filled = settings.fill_uninitialized_memory
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    deterministic.fill_uninitialized_memory = False  # a twelfth of a step's time; no operation here reads such memory
+    settings.fill_uninitialized_memory = False  # a twelfth of a step's time; no operation here reads such memory
     try:
         yield
     finally:
-        deterministic.fill_uninitialized_memory = filled
+        settings.fill_uninitialized_memory = filled
         torch.use_deterministic_algorithms(before)
         torch.set_num_threads(threads)

@@ -16,7 +16,7 @@ from evergreen.models.bundle import Bundle, load_bundle, store_bundle
 from evergreen.settings import Settings
 from evergreen.settings.training import InnerMetric
 from evergreen.training.provenance import code_digest, lock_digest, revision, settings_digest
-from evergreen.training.tracking import experiment_id, log_to_run, tracking_client
+from evergreen.training.tracking import experiment_id, log_to_run, run_page, tracking_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +76,7 @@ def register_challenger(
         "data_day": str(day),
         "candidate": best["candidate"],
         "mlflow_run_id": version.run_id,
-        "mlflow_url_path": f"#/experiments/{experiment}/runs/{version.run_id}",
+        "mlflow_url_path": run_page(experiment, str(version.run_id)),
         "inner": dict(best["inner"]),
         "table": [
             {"candidate": one["candidate"], "bundle_digest": one["bundle_digest"], **one["inner"]} for one in ranked

@@ -13,9 +13,6 @@ from evergreen.settings import Settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# What MLflow's pages begin with: runs and models, not traces of agents.
-KIND = ("mlflow.experimentKind", "custom_model_development")
-
 
 def tracking_client(settings: Settings) -> MlflowClient:
     """A client of tracking and registry that gives up on a dead server within half a minute."""
@@ -32,13 +29,15 @@ def experiment_id(client: MlflowClient, settings: Settings) -> str:
     """The experiment of the settings, made where it is not there."""
     found = client.get_experiment_by_name(settings.mlflow.experiment)
     if found is not None:
-        if KIND[0] not in found.tags:  # it was made by hand, or before this was set
-            client.set_experiment_tag(found.experiment_id, *KIND)
         return str(found.experiment_id)
     local = settings.mlflow_uri.startswith("sqlite:///")
     artifacts = (settings.home_path / "mlflow" / "artifacts").as_uri() if local else None
-    tags = dict([KIND])
-    return str(client.create_experiment(settings.mlflow.experiment, artifact_location=artifacts, tags=tags))
+    return str(client.create_experiment(settings.mlflow.experiment, artifact_location=artifacts))
+
+
+def run_page(experiment: str, run: str) -> str:
+    """Address of a run below MLflow's own, on its pages for models: without a word it opens those for agents."""
+    return f"#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
 
 
 def log_to_run(client: MlflowClient, run: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

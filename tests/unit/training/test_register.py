@@ -110,7 +110,8 @@ def test_mlflows_own_client_sees_the_challenger(registered, settings, filled_tra
     assert json.loads(tags["versions"]) == filled_training_set.versions
     runs = client.search_runs([run.info.experiment_id])
     assert {one.info.run_name for one in runs} == {"frequency", "xgboost", f"train {filled_training_set.day}"}
-    assert registered["mlflow_url_path"] == f"#/experiments/{run.info.experiment_id}/runs/{version.run_id}"
+    page = f"#/experiments/{run.info.experiment_id}/runs/{version.run_id}?workflowType=machine_learning"
+    assert registered["mlflow_url_path"] == page
     parent = client.get_run(tags["mlflow.parentRunId"])
     assert parent.data.tags["airflow_run_id"] == "run-1"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evergreen.settings import Settings
-from evergreen.training.tracking import experiment_id, log_to_run, tracking_client
+from evergreen.training.tracking import experiment_id, log_to_run, run_page, tracking_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +45,7 @@ def log_search(settings: Settings, outcome: Mapping[str, Any]) -> str:
     summary |= {f"trials_{name}": count for name, count in outcome["trials"].items()}
     log_to_run(client, parent, {}, {**summary, "gain": outcome["gain"], "seconds": outcome["seconds"]})
     client.set_terminated(parent)
-    return f"#/experiments/{experiment}/runs/{parent}"
+    return run_page(experiment, parent)
 
 
 def _parent(client: MlflowClient, experiment: str, outcome: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from mlflow import MlflowClient
 
 from evergreen.training.search.tracking import log_search
-from evergreen.training.tracking import experiment_id, tracking_client
 
 
 def trial(number: int, state: str = "complete", value: float | None = 0.2) -> dict:
@@ -39,19 +38,6 @@ def outcome(*table: dict) -> dict:
     }
 
 
-def test_mlflow_shows_runs_and_models_of_an_experiment_and_a_choice_by_hand_stays(settings):
-    client = tracking_client(settings)
-    made = experiment_id(client, settings)
-    kinds = [client.get_experiment(made).tags["mlflow.experimentKind"]]
-    client.set_experiment_tag(made, "mlflow.experimentKind", "genai_development")
-    kinds.append(client.get_experiment(experiment_id(client, settings)).tags["mlflow.experimentKind"])
-    assert kinds == ["custom_model_development", "genai_development"]
-    by_hand = settings.model_copy(update={"mlflow": settings.mlflow.model_copy(update={"experiment": "other"})})
-    client.create_experiment("other")
-    found = client.get_experiment(experiment_id(client, by_hand))
-    assert found.tags["mlflow.experimentKind"] == "custom_model_development"
-
-
 def test_a_search_has_its_trials_below_it_once_each(settings):
     page = log_search(settings, outcome(trial(0), trial(1, "pruned", None)))
     # The search went on: its new trial comes beside the others.
@@ -61,7 +47,7 @@ def test_a_search_has_its_trials_below_it_once_each(settings):
     runs = client.search_runs([experiment.experiment_id])
     parents = [one for one in runs if "mlflow.parentRunId" not in one.data.tags]
     assert [one.info.run_name for one in parents] == ["search xgboost 2024-06-13"]
-    assert page.endswith(parents[0].info.run_id)
+    assert page.endswith(f"/runs/{parents[0].info.run_id}?workflowType=machine_learning")
     assert parents[0].data.metrics["best_average_precision"] == 0.2
     children = {
         one.info.run_name: one for one in runs if one.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id

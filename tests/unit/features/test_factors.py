@@ -129,7 +129,7 @@ def build(spark: SparkSession, settings: Settings, day: date) -> Release:
 
 
 def counted(purchases: DataFrame, as_of: date, factors: FactorSettings) -> dict[str, DataFrame]:
-    """Stands in for ALS, which takes seconds: vectors of as many numbers, each a count of purchases before `as_of`."""
+    """Stands in for ALS, which takes seconds: vectors of as many numbers, all counts of purchases before `as_of`."""
     before = purchases.where(sf.col("event_date") < sf.lit(as_of))
     return {
         table: before.groupBy(key).agg(sf.array(*[sf.count("*")] * factors.rank).alias(table)).select(
@@ -212,7 +212,10 @@ def test_days_built_one_by_one_have_the_bytes_of_a_bulk_load(spark: SparkSession
         assert once.items() < stepwise.items()
 
 
-def test_feast_gives_the_product_offline_and_online(spark: SparkSession, off: Settings) -> None:
+def test_feast_gives_the_product_offline_and_online(
+    spark: SparkSession, off: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evergreen.features.factors.factorise", counted)
     on, last = switched_on(off), FIRST + 20 * DAY
     lake = Lake(on.lake_path)
     publish_lines(lake, history(seed=23, days=21, a_day=6), last)

@@ -46,8 +46,8 @@ class HarmSettings(Section):
     )
     worst: dict[str, float] = Field(
         {"roc_auc": 0.05},
-        description="Metrics and losses that must be ruled out in every slice: where the gain's interval reaches so far "
-        "down, the verdict is inconclusive.",
+        description="Metrics and losses that must be ruled out in every slice: where the gain's interval reaches so "
+        "far down, the verdict is inconclusive.",
     )
 
 

@@ -28,8 +28,8 @@ class Xgboost(BaggedBoosters):
 
     # Chosen among four settings by one rolling-origin fold inside the training dates of Online Retail II (train to
     # 2011-06-09, judged as of 2011-07-07, one seed). Overlapping label windows repeat a customer's rows: with weaker
-    # regularisation boosting ended after 55 rounds, at an average precision of 0.241 against 0.246. Three bags, each with
-    # a draw of its own, lifted the average precision of the selection customers from 0.198 to 0.203. With a year's
+    # regularisation boosting ended after 55 rounds, at an average precision of 0.241 against 0.246. Three bags, each
+    # with a draw of its own, lifted the average precision of the selection customers from 0.198 to 0.203. With a year's
     # dates (decision 21) a share of 0.06 leaves as many negatives as positives of a repurchase rate of 5 %.
     ranges: ClassVar[Ranges] = {
         "bags": Number(3, 1, 50, whole=True),

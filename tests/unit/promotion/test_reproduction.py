@@ -34,7 +34,7 @@ from evergreen.training.spec import TrainSpec
 from evergreen.training.trainer import train as run_trainer
 from tests.shop import Shop
 
-SMALL = {"rounds": 12, "max_depth": 3, "min_child_weight": 1.0}
+SMALL = {"rounds": 12, "max_depth": 3, "min_child_weight": 1.0, "negative_share": 0.2}
 
 
 def train(spec: Mapping[str, Any], out: Path) -> dict[str, Any]:

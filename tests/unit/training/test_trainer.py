@@ -216,7 +216,7 @@ def test_a_run_may_ask_for_candidates_that_are_not_enabled(training_set, setting
 
 
 def test_factorisation_needs_factors(training_set, settings):
-    with pytest.raises(TrainingError, match=r"factorisation reads pair_affinity, .* features\.factors\.enabled"):
+    with pytest.raises(TrainingError, match=r"pair_affinity, .* settings\.features\.factors\.enabled"):
         make_specs(settings, training_set.summary(), ["frequency", "factorisation"])
     factors = settings.features.factors.model_copy(update={"enabled": True})
     on = settings.model_copy(update={"features": settings.features.model_copy(update={"factors": factors})})
